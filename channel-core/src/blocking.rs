@@ -1,0 +1,79 @@
+//! Blocking mode: try, and where that would block, wait for readiness and try again. The only place that does.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::{Channel, Direction, Error, ErrorKind, Result};
+
+/// Whether the channel a caller entered waits, and who waits in it now.
+///
+/// Each channel has one. Blocking is a flag of the channel that was entered, never of a descriptor, which others may
+/// share; channels start out blocking.
+#[derive(Debug, Default)]
+pub struct Mode {
+    non_blocking: AtomicBool,
+    reader_waits: AtomicBool,
+    writer_waits: AtomicBool,
+}
+
+impl Mode {
+    /// Sets the mode from the next call on.
+    pub fn set_blocking(&self, blocking: bool) {
+        self.non_blocking.store(!blocking, Ordering::Relaxed);
+    }
+
+    /// Whether calls wait.
+    #[must_use]
+    pub fn is_blocking(&self) -> bool {
+        !self.non_blocking.load(Ordering::Relaxed)
+    }
+
+    /// Runs `attempt` until it gives anything but would-block, waiting in between for `channel` to be ready in
+    /// `direction`. In non-blocking mode, or with `dont_wait`, it runs once.
+    ///
+    /// # Errors
+    /// What `attempt` fails with; [`ErrorKind::Busy`] where another thread already waits in this direction;
+    /// [`ErrorKind::TimedOut`] once `deadline` has passed.
+    pub fn run<T>(
+        &self,
+        channel: &dyn Channel,
+        direction: Direction,
+        dont_wait: bool,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        let first = attempt();
+        match &first {
+            Err(error) if error.is_would_block() && !dont_wait && self.is_blocking() => {}
+            _ => return first,
+        }
+        let _turn = self.begin_wait(direction)?;
+        loop {
+            match attempt() {
+                Err(error) if error.is_would_block() => {}
+                done => return done,
+            }
+            if !channel.readiness(direction).block(deadline)? {
+                return Err(Error::new(ErrorKind::TimedOut, "wait", "the deadline passed"));
+            }
+        }
+    }
+
+    /// Claims the right to wait in `direction`; dropping the claim ends it.
+    fn begin_wait(&self, direction: Direction) -> Result<impl Drop + '_> {
+        struct Turn<'a>(&'a AtomicBool);
+        impl Drop for Turn<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Release);
+            }
+        }
+        let waits = match direction {
+            Direction::Read => &self.reader_waits,
+            Direction::Write => &self.writer_waits,
+        };
+        if waits.swap(true, Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Busy, "wait", "a channel has one reader and one writer at a time"));
+        }
+        Ok(Turn(waits))
+    }
+}

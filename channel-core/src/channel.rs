@@ -1,0 +1,310 @@
+//! The trait.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::io::{IoSlice, IoSliceMut, SeekFrom};
+use std::net::Shutdown;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::{AioChange, Direction, Features, ReadFlags, Readiness, Result, WriteFlags};
+
+/// One end of a byte stream, which may be a leaf such as a socket or a layer over another channel.
+///
+/// # The contract
+/// `docs/contract.md` numbers every promise; the numbers in brackets below are those. In short:
+///
+/// * **Threads.** Every method takes `&self`. One reader and one writer may be inside at the same time, any thread may call
+///   [`shutdown`](Self::shutdown) and [`readiness`](Self::readiness) \[O2\]. A second *waiter* in one direction gets
+///   [`Busy`](crate::ErrorKind::Busy) \[O3\].
+/// * **Modes.** [`set_blocking`](Self::set_blocking) is a flag of the channel that is called, never of a descriptor; channels
+///   start out blocking \[M1\]. `DONT_WAIT` makes one call non-blocking \[M2\].
+/// * **Would-block** means that nothing was done and nothing is wrong.
+///
+/// No method has a default body, so that a wrapper which forgets one does not compile. The conveniences are in
+/// [`ChannelExt`](crate::ChannelExt). A channel does I/O only inside a call made to it: no hidden threads \[O4\].
+///
+/// # Cancel safety
+/// Would-block leaves every operation as it was; it may be repeated later, or with other arguments, or never.
+pub trait Channel: Debug + Send + Sync + 'static {
+    /// The layer's kind, a lower-case noun such as `socket` or `tls`; what errors call it.
+    fn layer(&self) -> &'static str;
+
+    /// The name of this channel, if it was given one.
+    fn name(&self) -> Option<Arc<str>>;
+
+    /// Names this channel; the name shows in errors, watches and traces from then on. (QEMU: `qio_channel_set_name`.)
+    fn set_name(&self, name: &str);
+
+    /// What this channel can do, fixed since its constructor returned \[F1\].
+    fn features(&self) -> Features;
+
+    /// Why `feature` is missing, in words for a person; `None` if it is there \[F2\].
+    fn why_not(&self, feature: Features) -> Option<String>;
+
+    /// One line for this layer alone: addresses, versions, roles. [`describe`](crate::describe) joins the lines of a stack.
+    fn describe_layer(&self) -> String;
+
+    /// Reads into `bufs`, filling each before the next \[R1\], and appends received descriptors to `fds`.
+    ///
+    /// Returns how many bytes were read; 0 means the clean end of the stream \[R2\], or that `bufs` has no room, in which case
+    /// nothing was touched \[R3\]. Data in hand is returned rather than held back to fill a later buffer \[R4\].
+    ///
+    /// Descriptors are close-on-exec, and blocking unless [`ReadFlags::PRESERVE_BLOCKING`] \[D2\]; they never come with 0
+    /// bytes. Those that arrive on a read without `fds` are kept for the next one that asks, up to
+    /// [`Limits::kept_descriptors`](crate::Limits::kept_descriptors) \[D4\].
+    ///
+    /// # Blocking
+    /// In blocking mode it waits for at least one byte or the end. With [`ReadFlags::DONT_WAIT`], or in non-blocking mode, it
+    /// never waits.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) with nothing to give and no waiting;
+    /// [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof) for an end the protocol does not allow, unless
+    /// [`ReadFlags::RELAXED_EOF`] or our own `shutdown` of reading \[E2\]; [`Unsupported`](crate::ErrorKind::Unsupported) before any
+    /// byte if `fds` is given without [`Features::FD_PASS`], or `MSG_PEEK` without [`Features::READ_MSG_PEEK`] \[D5\].
+    fn readv_full(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        fds: Option<&mut Vec<OwnedFd>>,
+        flags: ReadFlags,
+    ) -> Result<usize>;
+
+    /// Writes from `bufs`, with `fds` attached to the first byte.
+    ///
+    /// Returns exactly how many bytes were taken; from then on they are the channel's responsibility \[W1\]. All of `fds` went
+    /// if at least one byte was taken, none otherwise \[D3\]. No bytes to write: 0, touching nothing \[W3\]. A list longer than
+    /// the system takes at once is a short write \[W4\].
+    ///
+    /// # Blocking
+    /// In blocking mode it waits until at least one byte was taken, and the taken bytes have left for the inner channel before
+    /// it returns, unless corked \[W5\].
+    ///
+    /// # Errors
+    /// An error means that no byte was taken \[W1\]. [`WouldBlock`](crate::ErrorKind::WouldBlock): a retry with other data is
+    /// legal \[W2\]. [`BrokenPipe`](crate::ErrorKind::BrokenPipe) when the peer is gone; never a signal \[W6\]. A failure after
+    /// bytes were taken is reported by the next call \[W7\]. [`Unsupported`](crate::ErrorKind::Unsupported) before any byte if
+    /// `fds` is not empty without [`Features::FD_PASS`] \[D5\].
+    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize>;
+
+    /// Pushes everything held, through every layer, corked or not; the only call that promises the bytes have gone \[W8\].
+    ///
+    /// # Errors
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until all has gone; call it again. A failure of bytes
+    /// that were taken before.
+    fn flush(&self) -> Result<()>;
+
+    /// Sets whether calls on *this* channel wait; from the next call on \[M1\].
+    ///
+    /// A layer puts the channel it owns into non-blocking mode and does its waiting itself.
+    fn set_blocking(&self, blocking: bool);
+
+    /// Hint: `false` sends small segments at once (`TCP_NODELAY`). Passed down.
+    fn set_delay(&self, delay: bool);
+
+    /// Hint: while `true`, small writes gather at the top corked layer until its bounded buffer is full \[C1\]; `false` pushes
+    /// what was gathered as far as it goes, without blocking. Passed down (`TCP_CORK`).
+    fn set_cork(&self, cork: bool);
+
+    /// Ends our output politely: flushes, then Close frame, close_notify and FIN from the top down \[E3\]. Reading goes on.
+    /// Idempotent.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until it is done; call it again.
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::CLOSE_WRITE`].
+    fn close_write(&self) -> Result<()>;
+
+    /// Ends one or both directions abruptly and wakes whoever is blocked in them \[S1\].
+    ///
+    /// Never blocks and takes no lock that a blocked call holds; any thread may call it \[S2\].
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::SHUTDOWN`].
+    fn shutdown(&self, how: Shutdown) -> Result<()>;
+
+    /// Ends our output politely within [`Limits::linger`](crate::Limits::linger), then shuts both directions down, then
+    /// releases everything. Idempotent \[S3\]; never waits for a reader, which is woken.
+    ///
+    /// Later calls get [`Closed`](crate::ErrorKind::Closed). Dropping a channel instead is abrupt and never blocks \[S4\].
+    ///
+    /// # Errors
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode while politeness still has bytes to push and the linger
+    /// has not passed; call it again, or drop the channel. Any other error says that bytes were lost; the channel is closed
+    /// all the same.
+    fn close(&self) -> Result<()>;
+
+    /// Moves the position of a seekable channel and returns the new one, in bytes from the start.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::SEEKABLE`].
+    fn seek(&self, position: SeekFrom) -> Result<u64>;
+
+    /// What must happen before `direction` can make progress? Does no I/O; never blocks; any thread may ask \[Q1\].
+    ///
+    /// Bytes held in any layer count, and so do an end and a latched error. While a layer holds output that is not corked, both
+    /// directions also wait for the descriptor to become writable \[Q2\]. `Ready` may be wrong once and then turns into `Wait`,
+    /// so nothing spins \[Q3\]. The answer holds until the next call on the channel by anyone.
+    fn readiness(&self, direction: Direction) -> Readiness;
+
+    /// Sets, changes or clears the handlers an event loop calls when a direction can make progress. (QEMU:
+    /// `qio_channel_set_aio_fd_handler`.)
+    ///
+    /// A layer forwards the registration down and schedules the handler itself while it holds bytes \[H1\]. Each direction may
+    /// live on a context of its own.
+    ///
+    /// # Errors
+    /// What the context fails with; [`Unsupported`](crate::ErrorKind::Unsupported) where nothing can be polled.
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()>;
+
+    /// Drives this layer and all below it to open. At once `Ok` where there is nothing to do. Counts as the reader.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode: call it again when `readiness(Read)` says so.
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) after [`Limits::handshake`](crate::Limits::handshake). Any other error is final,
+    /// and the peer was told why in its protocol's words.
+    fn handshake(&self) -> Result<()>;
+
+    /// Lends bytes the channel holds decoded, without a copy: `take` is called with what there is and returns how many of
+    /// those bytes it consumed. It is called again, with the bytes that follow, only if it consumed all. What it leaves
+    /// comes first in the next read.
+    ///
+    /// Returns how many bytes were consumed in all; if `take` was never called, 0 means the clean end. `take` must not call the
+    /// channel. Never waits, whatever the mode.
+    ///
+    /// # Errors
+    /// As a `DONT_WAIT` read; [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::READ_BUF`].
+    fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize>;
+
+    /// The channel below, to look at and never to poke: reading or writing it would break this layer's protocol.
+    fn next_layer(&self) -> Option<&dyn Channel>;
+
+    /// This channel as its concrete type; see [`find_layer`](crate::find_layer).
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// Implements [`Channel`] for a type by passing every method on to another channel, given as an expression of `self`.
+///
+/// For newtypes around [`Layered`](crate::Layered). `as_any` is the outer type's own, and so is
+/// `describe_layer` where one is given: `forward_channel!(T => |self| &self.inner, describe_layer => self.line())`.
+///
+/// ```
+/// # use channel_core::{Channel, MemoryChannel};
+/// #[derive(Debug)]
+/// struct Named(MemoryChannel);
+/// channel_core::forward_channel!(Named => |self| &self.0);
+/// ```
+#[macro_export]
+macro_rules! forward_channel {
+    ($type:ty => |$this:ident| $inner:expr) => {
+        $crate::forward_channel!($type => |$this| $inner, describe_layer => $crate::Channel::describe_layer($inner));
+    };
+    ($type:ty => |$this:ident| $inner:expr, describe_layer => $describe:expr) => {
+        impl $crate::Channel for $type {
+            $crate::forward_methods!(|$this| $inner);
+            fn describe_layer(&$this) -> ::std::string::String {
+                $describe
+            }
+            fn as_any(&self) -> &dyn ::std::any::Any {
+                self
+            }
+        }
+    };
+}
+
+/// The methods of [`Channel`](crate::Channel), all but `describe_layer` and `as_any`, passed on; what [`forward_channel!`] is made of.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! forward_methods {
+    (|$this:ident| $inner:expr) => {
+        fn layer(&$this) -> &'static str {
+            $crate::Channel::layer($inner)
+        }
+        fn name(&$this) -> ::std::option::Option<::std::sync::Arc<str>> {
+            $crate::Channel::name($inner)
+        }
+        fn set_name(&$this, name: &str) {
+            $crate::Channel::set_name($inner, name);
+        }
+        fn features(&$this) -> $crate::Features {
+            $crate::Channel::features($inner)
+        }
+        fn why_not(&$this, feature: $crate::Features) -> ::std::option::Option<::std::string::String> {
+            $crate::Channel::why_not($inner, feature)
+        }
+        fn readv_full(
+            &$this,
+            bufs: &mut [::std::io::IoSliceMut<'_>],
+            fds: ::std::option::Option<&mut ::std::vec::Vec<::std::os::fd::OwnedFd>>,
+            flags: $crate::ReadFlags,
+        ) -> $crate::Result<usize> {
+            $crate::Channel::readv_full($inner, bufs, fds, flags)
+        }
+        fn writev_full(
+            &$this,
+            bufs: &[::std::io::IoSlice<'_>],
+            fds: &[::std::os::fd::BorrowedFd<'_>],
+            flags: $crate::WriteFlags,
+        ) -> $crate::Result<usize> {
+            $crate::Channel::writev_full($inner, bufs, fds, flags)
+        }
+        fn flush(&$this) -> $crate::Result<()> {
+            $crate::Channel::flush($inner)
+        }
+        fn set_blocking(&$this, blocking: bool) {
+            $crate::Channel::set_blocking($inner, blocking);
+        }
+        fn set_delay(&$this, delay: bool) {
+            $crate::Channel::set_delay($inner, delay);
+        }
+        fn set_cork(&$this, cork: bool) {
+            $crate::Channel::set_cork($inner, cork);
+        }
+        fn close_write(&$this) -> $crate::Result<()> {
+            $crate::Channel::close_write($inner)
+        }
+        fn shutdown(&$this, how: $crate::Shutdown) -> $crate::Result<()> {
+            $crate::Channel::shutdown($inner, how)
+        }
+        fn close(&$this) -> $crate::Result<()> {
+            $crate::Channel::close($inner)
+        }
+        fn seek(&$this, position: ::std::io::SeekFrom) -> $crate::Result<u64> {
+            $crate::Channel::seek($inner, position)
+        }
+        fn readiness(&$this, direction: $crate::Direction) -> $crate::Readiness {
+            $crate::Channel::readiness($inner, direction)
+        }
+        fn set_aio_fd_handler(&$this, read: $crate::AioChange, write: $crate::AioChange) -> $crate::Result<()> {
+            $crate::Channel::set_aio_fd_handler($inner, read, write)
+        }
+        fn handshake(&$this) -> $crate::Result<()> {
+            $crate::Channel::handshake($inner)
+        }
+        fn with_read_buf(&$this, take: &mut dyn ::std::ops::FnMut(&[u8]) -> usize) -> $crate::Result<usize> {
+            $crate::Channel::with_read_buf($inner, take)
+        }
+        fn next_layer(&$this) -> ::std::option::Option<&dyn $crate::Channel> {
+            $crate::Channel::next_layer($inner)
+        }
+    };
+}
+
+impl<C: Channel + ?Sized> Channel for Box<C> {
+    crate::forward_methods!(|self| &**self);
+    fn describe_layer(&self) -> String {
+        (**self).describe_layer()
+    }
+    fn as_any(&self) -> &dyn Any {
+        (**self).as_any()
+    }
+}
+
+impl<C: Channel + ?Sized> Channel for Arc<C> {
+    crate::forward_methods!(|self| &**self);
+    fn describe_layer(&self) -> String {
+        (**self).describe_layer()
+    }
+    fn as_any(&self) -> &dyn Any {
+        (**self).as_any()
+    }
+}

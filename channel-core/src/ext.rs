@@ -1,0 +1,238 @@
+//! The conveniences every channel has.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::{Channel, Direction, Error, ErrorKind, Features, ReadFlags, Result, StdIo, WriteFlags};
+
+/// What every [`Channel`] can do besides: one blanket implementation, so no wrapper can lose any of it.
+///
+/// The `_all` forms wait when they must, in every mode, and never return would-block \[M3\]; their errors say how many bytes
+/// were done ([`Error::bytes_done`]) \[M4\]. None of them allocates. They are not cancel safe in the sense that bytes done before
+/// an error are gone.
+pub trait ChannelExt: Channel {
+    /// Whether the channel can do all of `feature`.
+    fn has_feature(&self, feature: Features) -> bool {
+        self.features().contains(feature)
+    }
+
+    /// Reads into `buf`; see [`Channel::readv_full`] for blocking and errors.
+    ///
+    /// # Errors
+    /// As [`Channel::readv_full`].
+    fn read(&self, buf: &mut [u8]) -> Result<usize> {
+        self.readv(&mut [IoSliceMut::new(buf)])
+    }
+
+    /// Reads into several buffers, each filled before the next.
+    ///
+    /// # Errors
+    /// As [`Channel::readv_full`].
+    fn readv(&self, bufs: &mut [IoSliceMut<'_>]) -> Result<usize> {
+        self.readv_full(bufs, None, ReadFlags::empty())
+    }
+
+    /// Writes from `buf`; see [`Channel::writev_full`] for blocking and errors.
+    ///
+    /// # Errors
+    /// As [`Channel::writev_full`].
+    fn write(&self, buf: &[u8]) -> Result<usize> {
+        self.writev(&[IoSlice::new(buf)])
+    }
+
+    /// Writes from several buffers.
+    ///
+    /// # Errors
+    /// As [`Channel::writev_full`].
+    fn writev(&self, bufs: &[IoSlice<'_>]) -> Result<usize> {
+        self.writev_full(bufs, &[], WriteFlags::empty())
+    }
+
+    /// Fills `buf`.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if the stream ends first.
+    fn read_all(&self, buf: &mut [u8]) -> Result<()> {
+        self.readv_all(&mut [IoSliceMut::new(buf)])
+    }
+
+    /// Fills `buf` and returns `true`, or returns `false` if the stream ended before the first byte.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if it ends in the middle.
+    fn read_all_eof(&self, buf: &mut [u8]) -> Result<bool> {
+        self.readv_all_eof(&mut [IoSliceMut::new(buf)])
+    }
+
+    /// Fills all of `bufs`, which it uses up.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if the stream ends first.
+    fn readv_all(&self, bufs: &mut [IoSliceMut<'_>]) -> Result<()> {
+        self.readv_full_all(bufs, None, ReadFlags::empty())
+    }
+
+    /// Fills all of `bufs` and returns `true`, or returns `false` if the stream ended before the first byte.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if it ends in the middle.
+    fn readv_all_eof(&self, bufs: &mut [IoSliceMut<'_>]) -> Result<bool> {
+        self.readv_full_all_eof(bufs, None, ReadFlags::empty())
+    }
+
+    /// [`readv_all`](Self::readv_all) with descriptors, which are appended to `fds`, and flags.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if the stream ends first; descriptors received by then are closed.
+    fn readv_full_all(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        fds: Option<&mut Vec<OwnedFd>>,
+        flags: ReadFlags,
+    ) -> Result<()> {
+        if self.readv_full_all_eof(bufs, fds, flags)? {
+            Ok(())
+        } else {
+            Err(ended_early(self.layer(), 0).on(self.name()))
+        }
+    }
+
+    /// [`readv_all_eof`](Self::readv_all_eof) with descriptors, which are appended to `fds`, and flags.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if the stream ends in the middle; descriptors received by then are closed.
+    fn readv_full_all_eof(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        fds: Option<&mut Vec<OwnedFd>>,
+        flags: ReadFlags,
+    ) -> Result<bool> {
+        let mut unused = Vec::new();
+        let wants_fds = fds.is_some();
+        let fds = fds.unwrap_or(&mut unused);
+        let had = fds.len();
+        let mut done = 0;
+        let mut rest = bufs;
+        skip_mut(&mut rest, 0);
+        while !rest.is_empty() {
+            match self.readv_full(rest, wants_fds.then_some(&mut *fds), flags) {
+                Ok(0) if done == 0 => return Ok(false),
+                Ok(0) => {
+                    fds.truncate(had);
+                    return Err(ended_early(self.layer(), done).on(self.name()));
+                }
+                Ok(count) => {
+                    done += count;
+                    skip_mut(&mut rest, count);
+                }
+                Err(error) if error.is_would_block() => {
+                    self.wait(Direction::Read, None)?;
+                }
+                Err(error) => {
+                    fds.truncate(had);
+                    return Err(error.with_bytes_done(done));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes all of `buf`. Corked output may still be held when it returns; `flush` promises that it has gone.
+    ///
+    /// # Errors
+    /// As [`Channel::writev_full`], never would-block.
+    fn write_all(&self, buf: &[u8]) -> Result<()> {
+        self.writev_all(&mut [IoSlice::new(buf)])
+    }
+
+    /// Writes all of `bufs`, which it uses up.
+    ///
+    /// # Errors
+    /// As [`Channel::writev_full`], never would-block.
+    fn writev_all(&self, bufs: &mut [IoSlice<'_>]) -> Result<()> {
+        self.writev_full_all(bufs, &[], WriteFlags::empty())
+    }
+
+    /// [`writev_all`](Self::writev_all) with descriptors, which go with the first byte, and flags.
+    ///
+    /// # Errors
+    /// As [`Channel::writev_full`], never would-block; [`InvalidInput`](ErrorKind::InvalidInput) for descriptors without a byte
+    /// to carry them.
+    fn writev_full_all(&self, bufs: &mut [IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<()> {
+        let mut rest = bufs;
+        skip(&mut rest, 0);
+        if rest.is_empty() && !fds.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                self.layer(),
+                "descriptors travel with data; send at least one byte with them",
+            )
+            .during("write")
+            .on(self.name()));
+        }
+        let mut fds = fds;
+        let mut done = 0;
+        while !rest.is_empty() {
+            match self.writev_full(rest, fds, flags) {
+                Ok(0) => {
+                    let detail = "a write of a non-empty buffer took nothing";
+                    return Err(Error::new(ErrorKind::Internal, self.layer(), detail).with_bytes_done(done));
+                }
+                Ok(count) => {
+                    done += count;
+                    fds = &[];
+                    skip(&mut rest, count);
+                }
+                Err(error) if error.is_would_block() => {
+                    self.wait(Direction::Write, None)?;
+                }
+                Err(error) => return Err(error.with_bytes_done(done)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until `direction` can make progress, or `timeout` passes; `None` waits for ever. Says whether it can.
+    ///
+    /// Blocks this thread alone and needs no event loop; honest about bytes held in layers. It may return early: the call that
+    /// follows then says would-block and the next wait is longer. (QEMU: `qio_channel_wait`, which has no timeout.)
+    ///
+    /// # Errors
+    /// Only what poll(2) fails with.
+    fn wait(&self, direction: Direction, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.readiness(direction).block(deadline)
+    }
+
+    /// This channel as `io::Read` and `io::Write`.
+    fn std_io(&self) -> StdIo<'_, Self> {
+        StdIo::new(self)
+    }
+}
+
+impl<C: Channel + ?Sized> ChannelExt for C {}
+
+fn ended_early(layer: &'static str, done: usize) -> Error {
+    Error::new(ErrorKind::UnexpectedEof, layer, "the stream ended before all data was read")
+        .during("read")
+        .with_bytes_done(done)
+}
+
+/// Skips `count` bytes and all buffers without room, so that an empty list means that nothing is left to do.
+fn skip_mut<'a, 'b>(bufs: &mut &'a mut [IoSliceMut<'b>], count: usize) {
+    IoSliceMut::advance_slices(bufs, count);
+    while bufs.first().is_some_and(|buf| buf.is_empty()) {
+        let rest = std::mem::take(bufs);
+        *bufs = &mut rest[1..];
+    }
+}
+
+/// As [`skip_mut`], for output.
+fn skip<'a, 'b>(bufs: &mut &'a mut [IoSlice<'b>], count: usize) {
+    IoSlice::advance_slices(bufs, count);
+    while bufs.first().is_some_and(|buf| buf.is_empty()) {
+        let rest = std::mem::take(bufs);
+        *bufs = &mut rest[1..];
+    }
+}

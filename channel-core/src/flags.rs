@@ -1,0 +1,52 @@
+//! The sets: what a channel can do, and what one call asks for.
+
+use bitflags::bitflags;
+
+bitflags! {
+    /// What a channel can do. Fixed when its constructor returns; a layer clears what it cannot carry.
+    ///
+    /// Callers only look: a channel declares its own. [`Channel::why_not`](crate::Channel::why_not) says why a feature is
+    /// missing. The conformance suite checks that each bit and the behaviour agree. (QEMU: `QIOChannelFeature`.)
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct Features: u32 {
+        /// Descriptors can be passed along with data (`SCM_RIGHTS`): unix sockets.
+        const FD_PASS = 1 << 0;
+        /// [`Channel::shutdown`](crate::Channel::shutdown) works and wakes blocked calls.
+        const SHUTDOWN = 1 << 1;
+        /// The object listens for connections; never set on a connected channel.
+        const LISTEN = 1 << 2;
+        /// Writes can hand pages to the kernel without a copy (`MSG_ZEROCOPY`).
+        const WRITE_ZERO_COPY = 1 << 3;
+        /// Reads can look without consuming ([`ReadFlags::MSG_PEEK`]).
+        const READ_MSG_PEEK = 1 << 4;
+        /// [`Channel::seek`](crate::Channel::seek) works.
+        const SEEKABLE = 1 << 5;
+        /// [`Channel::with_read_buf`](crate::Channel::with_read_buf) lends bytes that the channel holds in memory.
+        const READ_BUF = 1 << 6;
+        /// [`Channel::close_write`](crate::Channel::close_write) ends our output while reading goes on.
+        const CLOSE_WRITE = 1 << 7;
+    }
+
+    /// How one read behaves.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct ReadFlags: u32 {
+        /// Do not consume what is read. Needs [`Features::READ_MSG_PEEK`].
+        const MSG_PEEK = 1 << 0;
+        /// Take an end without close_notify or Close frame as a clean end: `Ok(0)`.
+        const RELAXED_EOF = 1 << 1;
+        /// Leave `O_NONBLOCK` of received descriptors as the sender had it; otherwise they are made blocking.
+        const PRESERVE_BLOCKING = 1 << 2;
+        /// This call does not wait, whatever [`Channel::set_blocking`](crate::Channel::set_blocking) says.
+        const DONT_WAIT = 1 << 3;
+    }
+
+    /// How one write behaves.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct WriteFlags: u32 {
+        /// Hand the pages to the kernel without a copy; they must not change until `flush`. Needs
+        /// [`Features::WRITE_ZERO_COPY`].
+        const ZERO_COPY = 1 << 0;
+        /// This call does not wait, whatever [`Channel::set_blocking`](crate::Channel::set_blocking) says.
+        const DONT_WAIT = 1 << 1;
+    }
+}

@@ -1,0 +1,379 @@
+//! The seam between a protocol and the machinery that moves its bytes.
+//!
+//! An engine is a protocol over byte slices, with no I/O, no locks and no waiting: a [`Decoder`] for what comes in, an
+//! [`Encoder`] for what goes out, and, where the protocol has one, a [`Handshake`] that yields the two.
+//! [`Layered`](super::Layered) does the rest. `examples/own_layer.rs` is a whole protocol in sixty lines.
+//!
+//! The decoder runs under the lock of the reading side, the encoder under that of the writing side, so one reader and one
+//! writer never wait for each other. State that both need (a shared session, replies the decoder wants sent) is the engine's
+//! own, behind a lock of its own that is held for memory work only. Hooks that an engine calls must not call the channel.
+
+use std::io::{IoSlice, IoSliceMut};
+
+use crate::{Buffer, Result};
+
+/// The time before data.
+///
+/// When it returns an error the connection is over: what it put into `out` before that (an alert, an HTTP status) is still
+/// sent, and every later call on the channel reports the error.
+pub trait Handshake<D, E>: Send + 'static {
+    /// Goes on with the bytes received so far and puts what is to be sent into `out`.
+    ///
+    /// Called first with no input. `ended` says that the peer sends nothing more. Bytes not consumed come again, with more
+    /// behind them.
+    ///
+    /// # Errors
+    /// Whatever ends the connection.
+    fn advance(&mut self, input: &mut [u8], ended: bool, out: &mut Buffer) -> Result<Advance<D, E>>;
+
+    /// Tells the handshake that `cause` ended it from outside (a deadline, the inner channel), and asks for a last word to the
+    /// peer in its protocol.
+    fn abort(&mut self, cause: &crate::Error, out: &mut Buffer);
+}
+
+/// How far a handshake got.
+#[derive(Debug)]
+pub enum Advance<D, E> {
+    /// It consumed so many bytes of input and needs more.
+    NeedInput {
+        /// Bytes consumed from the front of the input.
+        consumed: usize,
+    },
+    /// It is complete; input that was not consumed is the decoder's.
+    Open {
+        /// Bytes consumed from the front of the input.
+        consumed: usize,
+        /// What decodes from now on.
+        decoder: D,
+        /// What encodes from now on.
+        encoder: E,
+    },
+}
+
+/// Turns received bytes into plaintext.
+pub trait Decoder: Send + 'static {
+    /// Decodes from the front of `input`, which it may overwrite, into `sink`, until the input is used up, the sink is full or
+    /// the stream ends. Bytes not consumed come again, with more behind them.
+    ///
+    /// # Errors
+    /// Whatever ends the stream; plaintext already in the sink is delivered first, and replies are still sent.
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded>;
+
+    /// As [`decode`](Self::decode), from bytes the layer below lends and which must not be changed. A decoder that needs its
+    /// input in place returns `None`, always, and gets a copy instead. One that does not must consume everything it is lent
+    /// unless the sink is full or the stream ends.
+    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Option<Result<Decoded>>;
+
+    /// The layer below ended. `left` is how many bytes were not consumed.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof) if the protocol does not allow its stream to end here.
+    fn end(&mut self, left: usize) -> Result<()>;
+}
+
+/// What one decoding step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Bytes consumed from the front of the input.
+    pub consumed: usize,
+    /// Why it stopped.
+    pub stopped: Stopped,
+    /// Whether it left something for [`Encoder::pump`] to send: a pong, a key update, an alert.
+    pub reply: bool,
+}
+
+/// Why a decoder stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// It needs more input.
+    NeedInput,
+    /// The sink is full; there may be more.
+    SinkFull,
+    /// The peer ended the stream cleanly; nothing more will come.
+    End,
+}
+
+/// Turns plaintext into bytes to send.
+pub trait Encoder: Send + 'static {
+    /// Puts replies the decoder left into `out`. Called before anything new is encoded, and whenever a decoder says
+    /// [`reply`](Decoded::reply).
+    ///
+    /// # Errors
+    /// Whatever ends our output.
+    fn pump(&mut self, out: &mut Buffer) -> Result<()>;
+
+    /// Encodes all of `source` into `out`; or a header into `out`, leaving the tail of `source` for the machinery to send
+    /// behind it as it is, without a copy, and returning.
+    ///
+    /// # Errors
+    /// Whatever ends our output; nothing of `source` counts as taken then.
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()>;
+
+    /// Plaintext bytes that make a full unit of the protocol (a record, a frame). While corked, only full units are encoded.
+    fn unit(&self) -> usize;
+
+    /// Puts the polite end of our output into `out`: close_notify, a Close frame, nothing. Called once.
+    ///
+    /// # Errors
+    /// Whatever ends our output.
+    fn finish(&mut self, out: &mut Buffer) -> Result<()>;
+}
+
+/// Where a decoder puts plaintext: the caller's buffers, or the layer above that borrows it.
+#[derive(Debug)]
+pub struct Sink<'s, 'b> {
+    target: Target<'s, 'b>,
+    held: &'s mut Buffer,
+    filled: usize,
+}
+
+enum Target<'s, 'b> {
+    Slices { bufs: &'s mut [IoSliceMut<'b>], at: usize, room: usize },
+    Lend { take: &'s mut dyn FnMut(&[u8]) -> usize, refused: bool },
+}
+
+impl std::fmt::Debug for Target<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Slices { room, .. } => f.debug_struct("Slices").field("room", room).finish_non_exhaustive(),
+            Self::Lend { refused, .. } => f.debug_struct("Lend").field("refused", refused).finish_non_exhaustive(),
+        }
+    }
+}
+
+impl<'s, 'b> Sink<'s, 'b> {
+    /// A sink into `bufs`, each filled before the next; what does not fit goes to `held`.
+    pub fn slices(bufs: &'s mut [IoSliceMut<'b>], held: &'s mut Buffer) -> Self {
+        let room = bufs.iter().map(|buf| buf.len()).sum();
+        let mut sink = Self { target: Target::Slices { bufs, at: 0, room }, held, filled: 0 };
+        sink.skip_full();
+        sink
+    }
+
+    /// A sink that hands bytes to `take`, which says how many it consumed; what it leaves goes to `held`.
+    pub fn lend(take: &'s mut dyn FnMut(&[u8]) -> usize, held: &'s mut Buffer) -> Self {
+        Self { target: Target::Lend { take, refused: false }, held, filled: 0 }
+    }
+
+    /// How many bytes reached the caller.
+    #[must_use]
+    pub fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether anything reached the caller or waits for it: there is something to show for this call.
+    #[must_use]
+    pub fn has_some(&self) -> bool {
+        self.filled > 0 || !self.held.is_empty()
+    }
+
+    /// Whether the caller wants no more for now. A decoder stops then; what it adds all the same is held.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        !self.held.is_empty()
+            || match &self.target {
+                Target::Slices { room, .. } => *room == 0,
+                Target::Lend { refused, .. } => *refused,
+            }
+    }
+
+    /// Adds plaintext; always all of it.
+    pub fn put(&mut self, mut bytes: &[u8]) {
+        if self.held.is_empty() {
+            match &mut self.target {
+                Target::Slices { .. } => {
+                    while !bytes.is_empty() {
+                        let into = self.space(bytes.len());
+                        if into.is_empty() {
+                            break;
+                        }
+                        let count = into.len();
+                        let (now, later) = bytes.split_at(count);
+                        into.copy_from_slice(now);
+                        self.commit(count);
+                        bytes = later;
+                    }
+                }
+                Target::Lend { take, refused } => {
+                    if !*refused && !bytes.is_empty() {
+                        let count = take(bytes).min(bytes.len());
+                        self.filled += count;
+                        *refused = count < bytes.len();
+                        bytes = &bytes[count..];
+                    }
+                }
+            }
+        }
+        if !bytes.is_empty() {
+            self.held.extend(bytes);
+        }
+    }
+
+    /// The next piece of the caller's own memory, at most `most` bytes, to decode into without a copy; empty when full.
+    /// [`commit`](Self::commit) what was filled in.
+    pub fn space(&mut self, most: usize) -> &mut [u8] {
+        match &mut self.target {
+            Target::Slices { bufs, at, .. } => match bufs.first_mut() {
+                Some(buf) => {
+                    let end = buf.len().min(*at + most);
+                    &mut buf[*at..end]
+                }
+                None => &mut [],
+            },
+            Target::Lend { refused, .. } => {
+                let most = if *refused { 0 } else { most };
+                &mut self.held.space(most)[..most]
+            }
+        }
+    }
+
+    /// Counts the first `count` bytes of the last [`space`](Self::space) as plaintext.
+    pub fn commit(&mut self, count: usize) {
+        match &mut self.target {
+            Target::Slices { at, room, .. } => {
+                *at += count;
+                *room -= count;
+                self.filled += count;
+                self.skip_full();
+            }
+            Target::Lend { .. } => self.held.commit(count),
+        }
+    }
+
+    /// Offers what is held to the caller, in front of anything newly decoded.
+    pub(crate) fn drain_held(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let mut held = std::mem::take(self.held);
+        let before = self.filled;
+        self.put_part(held.as_slice());
+        held.consume(self.filled - before);
+        *self.held = held;
+    }
+
+    /// As `put`, but keeps nothing: what does not fit is the caller's still.
+    fn put_part(&mut self, bytes: &[u8]) {
+        match &mut self.target {
+            Target::Slices { room, .. } => {
+                let count = bytes.len().min(*room);
+                self.put(&bytes[..count]);
+            }
+            Target::Lend { take, refused } => {
+                if !*refused {
+                    let count = take(bytes).min(bytes.len());
+                    self.filled += count;
+                    *refused = count < bytes.len();
+                }
+            }
+        }
+    }
+
+    fn skip_full(&mut self) {
+        if let Target::Slices { bufs, at, .. } = &mut self.target {
+            while bufs.first().is_some_and(|buf| buf.len() == *at) {
+                let rest = std::mem::take(bufs);
+                *bufs = &mut rest[1..];
+                *at = 0;
+            }
+        }
+    }
+}
+
+/// Plaintext to encode, in the caller's own buffers.
+#[derive(Clone, Debug)]
+pub struct Source<'s, 'b> {
+    bufs: &'s [IoSlice<'b>],
+    at: usize,
+    left: usize,
+}
+
+impl<'s, 'b> Source<'s, 'b> {
+    /// The first `most` bytes of `bufs`.
+    #[must_use]
+    pub fn new(bufs: &'s [IoSlice<'b>], most: usize) -> Self {
+        let mut total = 0usize;
+        for buf in bufs {
+            total = total.saturating_add(buf.len());
+        }
+        let mut source = Self { bufs, at: 0, left: total.min(most) };
+        source.skip_empty();
+        source
+    }
+
+    /// How many bytes are left.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.left
+    }
+
+    /// Whether none are left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// The next bytes that lie in one piece; empty only at the end.
+    #[must_use]
+    pub fn chunk(&self) -> &'s [u8] {
+        match self.bufs.first() {
+            Some(buf) if self.left > 0 => {
+                // Through the slice itself, so that the bytes outlive this borrow of `self`.
+                let bytes: &'s [u8] = buf;
+                &bytes[self.at..bytes.len().min(self.at + self.left)]
+            }
+            _ => &[],
+        }
+    }
+
+    /// Counts `count` bytes as taken.
+    ///
+    /// # Panics
+    /// If fewer are left.
+    pub fn consume(&mut self, mut count: usize) {
+        assert!(count <= self.left, "consumed {count} of {} bytes", self.left);
+        self.left -= count;
+        while let Some(buf) = self.bufs.first() {
+            let here = buf.len() - self.at;
+            if count < here {
+                self.at += count;
+                break;
+            }
+            count -= here;
+            self.bufs = &self.bufs[1..];
+            self.at = 0;
+        }
+        self.skip_empty();
+    }
+
+    /// Takes the next `count` bytes, in one piece: where they lie, or gathered in `scratch`.
+    ///
+    /// # Panics
+    /// If fewer are left.
+    pub fn take<'t>(&mut self, count: usize, scratch: &'t mut Vec<u8>) -> &'t [u8]
+    where
+        's: 't,
+    {
+        let chunk = self.chunk();
+        if chunk.len() >= count {
+            self.consume(count);
+            return &chunk[..count];
+        }
+        scratch.clear();
+        while scratch.len() < count {
+            let chunk = self.chunk();
+            assert!(!chunk.is_empty(), "took more bytes than are left");
+            let here = chunk.len().min(count - scratch.len());
+            scratch.extend_from_slice(&chunk[..here]);
+            self.consume(here);
+        }
+        scratch
+    }
+
+    fn skip_empty(&mut self) {
+        while self.bufs.first().is_some_and(|buf| buf.len() == self.at) {
+            self.bufs = &self.bufs[1..];
+            self.at = 0;
+        }
+    }
+}

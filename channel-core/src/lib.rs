@@ -1,0 +1,61 @@
+//! Layered I/O channels: one object-safe [`Channel`], composed at run time.
+//!
+//! A *channel* is one end of a byte stream that may also carry file descriptors: a socket, a file, a pipe, or a protocol
+//! layered over another channel. Every layer owns the channel below it as a `Box<dyn Channel>`, so a stack is put
+//! together while the program runs:
+//!
+//! ```text
+//! WebSocketChannel ── TlsChannel ── SocketChannel ── fd
+//!   frames            records        sendmsg/recvmsg
+//! ```
+//!
+//! * [`Channel`] is the trait; its documentation is the contract, numbered in `docs/contract.md`.
+//! * [`ChannelExt`] adds the conveniences: `read`, `write_all`, `wait`, descriptors, and so on.
+//! * [`Layered`] implements `Channel` once for every protocol: write an [`engine`] over byte slices and it supplies
+//!   locks, back-pressure, flush, cork, endings, readiness and handler forwarding.
+//! * [`MemoryChannel`], [`BufferChannel`] and [`NullChannel`] need no file system and no network.
+//!
+//! ```
+//! use channel_core::{Channel, ChannelExt, MemoryChannel};
+//!
+//! let (near, far) = MemoryChannel::pair()?;
+//! near.write_all(b"hello")?;
+//! near.close_write()?;
+//! let mut heard = [0; 5];
+//! far.read_all(&mut heard)?;
+//! assert_eq!(&heard, b"hello");
+//! assert_eq!(far.read(&mut heard)?, 0); // the clean end
+//! # Ok::<(), channel_core::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod adapter;
+mod aio;
+mod blocking;
+mod buffer;
+mod channel;
+mod error;
+mod ext;
+mod flags;
+mod layered;
+mod limits;
+mod memory;
+mod name;
+mod readiness;
+mod stack;
+
+pub use adapter::StdIo;
+pub use aio::{AioChange, AioContext, AioHandler, Callback, FdHandlers, Registration};
+pub use blocking::Mode;
+pub use buffer::Buffer;
+pub use channel::Channel;
+pub use error::{Error, ErrorKind, Result};
+pub use ext::ChannelExt;
+pub use flags::{Features, ReadFlags, WriteFlags};
+pub use layered::{Layered, engine};
+pub use limits::Limits;
+pub use memory::{BufferChannel, MemoryChannel, NullChannel};
+pub use name::Name;
+pub use readiness::{Direction, Interest, Interests, Readiness, WakeFd};
+pub use stack::{Layers, describe, find_layer, layers, lowest_layer};
+pub use std::net::Shutdown;

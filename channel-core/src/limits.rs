@@ -1,0 +1,48 @@
+//! The bounds of a whole stack.
+
+use std::time::Duration;
+
+/// What a peer may make a stack spend: one struct for all layers, with safe defaults.
+///
+/// ```
+/// use channel_core::Limits;
+/// use std::time::Duration;
+///
+/// let limits = Limits { handshake: Duration::from_secs(3), ..Limits::default() };
+/// assert_eq!(limits.queued_bytes, 256 * 1024);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a layer's handshake may take, from its first call. Default: 10 seconds.
+    pub handshake: Duration,
+    /// How long [`Channel::close`](crate::Channel::close) may spend being polite. Default: 2 seconds.
+    pub linger: Duration,
+    /// Bytes of an HTTP head: request or status line and all headers. Default: 16 KiB.
+    pub header_bytes: usize,
+    /// HTTP headers in a head. Default: 64.
+    pub header_count: usize,
+    /// Payload bytes of one incoming frame; frames are streamed, not gathered, so this bounds arithmetic rather than memory.
+    /// Default: 1 GiB.
+    pub frame_bytes: u64,
+    /// Bytes of output a layer holds before writes say would-block. Default: 256 KiB.
+    pub queued_bytes: usize,
+    /// Bytes of input a layer holds while a unit of its protocol is incomplete. Default: 256 KiB.
+    pub input_bytes: usize,
+    /// Received descriptors kept for the next read that asks for them. Default: 253, what one message can carry.
+    pub kept_descriptors: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            linger: Duration::from_secs(2),
+            header_bytes: 16 * 1024,
+            header_count: 64,
+            frame_bytes: 1 << 30,
+            queued_bytes: 256 * 1024,
+            input_bytes: 256 * 1024,
+            kept_descriptors: 253,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The channel that swallows everything. (QEMU: `QIOChannelNull`.)
+
+use std::any::Any;
+use std::io::{IoSlice, IoSliceMut, SeekFrom};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::buffer::{closed, no_fds, no_peek};
+use crate::{
+    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Name, ReadFlags, Readiness, Result,
+    Shutdown, WriteFlags,
+};
+
+/// Reads end at once, writes vanish, seeks go nowhere; after `close` both fail. Never waits.
+#[derive(Debug, Default)]
+pub struct NullChannel {
+    name: Name,
+    closed: AtomicBool,
+    ended: AtomicBool,
+    handlers: FdHandlers,
+}
+
+impl NullChannel {
+    /// A null channel.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn open(&self, operation: &'static str) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed("null", operation, self.name()));
+        }
+        Ok(())
+    }
+}
+
+impl Channel for NullChannel {
+    fn layer(&self) -> &'static str {
+        "null"
+    }
+
+    fn name(&self) -> Option<Arc<str>> {
+        self.name.load()
+    }
+
+    fn set_name(&self, name: &str) {
+        self.name.store(name);
+    }
+
+    fn features(&self) -> Features {
+        Features::SHUTDOWN | Features::SEEKABLE | Features::CLOSE_WRITE
+    }
+
+    fn why_not(&self, feature: Features) -> Option<String> {
+        (!self.features().contains(feature)).then(|| "a null channel only swallows bytes".to_owned())
+    }
+
+    fn describe_layer(&self) -> String {
+        "null".to_owned()
+    }
+
+    fn readv_full(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        fds: Option<&mut Vec<OwnedFd>>,
+        flags: ReadFlags,
+    ) -> Result<usize> {
+        no_fds(fds.is_some(), "null", "read", self.name())?;
+        no_peek(flags, "null", self.name())?;
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
+        self.open("read")?;
+        self.handlers.schedule(Direction::Read);
+        Ok(0)
+    }
+
+    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], _: WriteFlags) -> Result<usize> {
+        no_fds(!fds.is_empty(), "null", "write", self.name())?;
+        let count = bufs.iter().map(|buf| buf.len()).sum();
+        if count == 0 {
+            return Ok(0);
+        }
+        self.open("write")?;
+        if self.ended.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::BrokenPipe, "null", "our output was ended")
+                .during("write")
+                .on(self.name()));
+        }
+        self.handlers.schedule(Direction::Write);
+        Ok(count)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.open("flush")
+    }
+
+    fn set_blocking(&self, _: bool) {}
+
+    fn set_delay(&self, _: bool) {}
+
+    fn set_cork(&self, _: bool) {}
+
+    fn close_write(&self) -> Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        if how != Shutdown::Read {
+            self.ended.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
+        self.handlers.clear();
+        Ok(())
+    }
+
+    fn seek(&self, _: SeekFrom) -> Result<u64> {
+        self.open("seek").map(|()| 0)
+    }
+
+    fn readiness(&self, _: Direction) -> Readiness {
+        Readiness::Ready
+    }
+
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+        self.handlers.change(Direction::Read, None, read)?;
+        self.handlers.change(Direction::Write, None, write)
+    }
+
+    fn handshake(&self) -> Result<()> {
+        self.open("handshake")
+    }
+
+    fn with_read_buf(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
+        Err(Error::new(ErrorKind::Unsupported, "null", "holds no bytes").during("read").on(self.name()))
+    }
+
+    fn next_layer(&self) -> Option<&dyn Channel> {
+        None
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
