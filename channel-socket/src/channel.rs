@@ -1,0 +1,415 @@
+//! A connected socket.
+
+use std::any::Any;
+use std::io::{IoSlice, IoSliceMut, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use channel_core::{
+    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Interests, Limits, Mode, Name,
+    ReadFlags, Readiness, Result, Shutdown, WakeFd, WriteFlags,
+};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
+use rustix::net::{recv, recvmsg, send, sendmsg};
+
+use crate::SocketAddress;
+use crate::connect::io_error;
+use crate::counted::Counted;
+use crate::descriptors::{self, Received};
+use crate::failure::Failure;
+
+/// A connected TCP or unix stream socket. (QEMU: `QIOChannelSocket`.)
+///
+/// Unix sockets pass descriptors ([`Features::FD_PASS`]).
+///
+/// # Blocking
+/// System calls carry `MSG_DONTWAIT` and `MSG_NOSIGNAL`; in blocking mode the channel waits in poll(2). A read or write tries
+/// first, so one that need not wait is one system call.
+///
+/// # Close and drop
+/// [`close`](Channel::close) shuts the connection down, which other holders of the same open socket notice; dropping closes
+/// our descriptor alone. What the kernel has taken it still sends. A TCP socket let go with input unread resets the
+/// connection (RFC 2525 §2.17): read to the end first if the peer must get everything.
+#[derive(Debug)]
+pub struct SocketChannel {
+    name: Name,
+    mode: Mode,
+    fd: Counted,
+    unix: bool,
+    local: Option<SocketAddress>,
+    peer: Option<SocketAddress>,
+    kept_limit: usize,
+    read_ended: AtomicBool,
+    write_ended: AtomicBool,
+    /// Whether `TCP_CORK` is set; held while it is changed, so that a flush cannot cork again what was just uncorked.
+    corked: Mutex<bool>,
+    wake: WakeFd,
+    received: Received,
+    failure: Failure,
+    handlers: FdHandlers,
+}
+
+/// Buffers the kernel takes in one call (`UIO_MAXIOV`, readv(2)); more are a short read or write \[W4\].
+const MOST_BUFFERS: usize = 1024;
+
+impl SocketChannel {
+    /// The socket `fd`, known to be connected, of `family`.
+    pub(crate) fn over(
+        fd: OwnedFd,
+        family: AddressFamily,
+        local_of: impl FnOnce(&OwnedFd) -> Option<SocketAddress>,
+        peer: Option<SocketAddress>,
+        limits: &Limits,
+    ) -> Self {
+        Self {
+            name: Name::default(),
+            mode: Mode::default(),
+            local: local_of(&fd),
+            peer,
+            fd: Counted::new(fd),
+            unix: family == AddressFamily::UNIX,
+            kept_limit: limits.kept_descriptors,
+            read_ended: AtomicBool::new(false),
+            write_ended: AtomicBool::new(false),
+            corked: Mutex::new(false),
+            wake: WakeFd::default(),
+            received: Received::default(),
+            failure: Failure::default(),
+            handlers: FdHandlers::default(),
+        }
+    }
+
+    /// Our address, as it was when the channel was made.
+    #[must_use]
+    pub fn local_address(&self) -> Option<&SocketAddress> {
+        self.local.as_ref()
+    }
+
+    /// The peer's address, as it was when the channel was made.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<&SocketAddress> {
+        self.peer.as_ref()
+    }
+
+    /// The socket itself, counted: to set options or to look, not to read or write. `None` once closed.
+    #[must_use]
+    pub fn socket(&self) -> Option<Arc<OwnedFd>> {
+        self.fd.load()
+    }
+
+    fn open(&self, operation: &'static str) -> Result<Arc<OwnedFd>> {
+        self.fd.load().ok_or_else(|| {
+            Error::new(ErrorKind::Closed, "socket", "close was called on it before").during(operation).on(self.name())
+        })
+    }
+
+    fn failed(&self, errno: Errno, operation: &'static str) -> Error {
+        if errno == Errno::AGAIN {
+            return Error::WOULD_BLOCK;
+        }
+        let error = io_error(errno, operation, "").on(self.name());
+        self.failure.note(errno, &error);
+        error
+    }
+
+    fn unsupported(&self, operation: &'static str, feature: Features) -> Error {
+        let why = self.why_not(feature).unwrap_or_default();
+        Error::new(ErrorKind::Unsupported, "socket", why).during(operation).on(self.name())
+    }
+
+    fn try_read(&self, bufs: &mut [IoSliceMut<'_>], fds: Option<&mut Vec<OwnedFd>>, flags: ReadFlags) -> Result<usize> {
+        let fd = self.open("read")?;
+        // Linux still delivers what comes after SHUT_RD on TCP; an end that was reported has to stay the end.
+        if self.read_ended.load(Ordering::Acquire) {
+            return Ok(0);
+        }
+        self.check_lost()?;
+        let count = if self.unix && !flags.contains(ReadFlags::MSG_PEEK) {
+            let preserve = flags.contains(ReadFlags::PRESERVE_BLOCKING);
+            let count = self.received.receive(fd.as_fd(), bufs, fds, preserve, self.kept_limit);
+            self.check_lost()?;
+            count
+        } else {
+            receive(fd.as_fd(), bufs, flags.contains(ReadFlags::MSG_PEEK))
+        };
+        match count {
+            Ok(0) if self.read_ended.load(Ordering::Acquire) => Ok(0),
+            Ok(0) => self.failure.check_end().map(|()| 0),
+            Ok(count) => Ok(count),
+            Err(errno) => Err(self.failed(errno, "read")),
+        }
+    }
+
+    fn check_lost(&self) -> Result<()> {
+        self.received.lost().map_or(Ok(()), |lost| Err(lost.clone().on(self.name())))
+    }
+
+    fn try_write(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> Result<usize> {
+        let fd = self.open("write")?;
+        if self.write_ended.load(Ordering::Acquire) {
+            let error = Error::new(ErrorKind::BrokenPipe, "socket", "our output was ended before");
+            return Err(error.during("write").on(self.name()));
+        }
+        self.failure.sending(|| {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let sent = match bufs {
+                _ if !fds.is_empty() => descriptors::send(fd.as_fd(), bufs, fds, flags),
+                [buf] => retry_on_intr(|| send(&fd, buf, flags)),
+                _ => retry_on_intr(|| sendmsg(&fd, bufs, &mut SendAncillaryBuffer::default(), flags)),
+            };
+            sent.map_err(|errno| self.failed(errno, "write"))
+        })
+    }
+
+    /// Ends our output, once; tells what the kernel knows to be lost.
+    fn end_output(&self, fd: &OwnedFd) -> Result<()> {
+        if self.write_ended.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let ended = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+        self.wake.wake();
+        self.handlers.schedule(Direction::Write);
+        match ended {
+            // The connection is gone; why is in the error the socket holds, and what that is told here is told nowhere else.
+            Err(Errno::NOTCONN) => match sockopt::socket_error(fd) {
+                // `EPIPE`: the peer had ended its output and left, as conversations end.
+                Ok(Err(errno)) if errno != Errno::PIPE => Err(self.failed(errno, "close_write")),
+                _ => self.failure.check(),
+            },
+            Err(errno) => Err(self.failed(errno, "close_write")),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// Without control buffer: for TCP, and for peeking, which must not take descriptors.
+fn receive(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>], peek: bool) -> rustix::io::Result<usize> {
+    let flags = if peek { RecvFlags::DONTWAIT | RecvFlags::PEEK } else { RecvFlags::DONTWAIT };
+    match bufs {
+        [buf] => retry_on_intr(|| recv(fd, &mut **buf, flags)).map(|(count, _)| count),
+        _ => {
+            retry_on_intr(|| recvmsg(fd, bufs, &mut RecvAncillaryBuffer::default(), flags)).map(|message| message.bytes)
+        }
+    }
+}
+
+/// What one system call is given of a list with `count` buffers, of which `empty` tells the empty ones: none of those at the
+/// front, where a list of nothing else would look like the end, and no more than the kernel takes.
+fn span(count: usize, empty: impl Fn(usize) -> bool) -> Option<std::ops::Range<usize>> {
+    let first = (0..count).find(|&index| !empty(index))?;
+    Some(first..count.min(first + MOST_BUFFERS))
+}
+
+impl Channel for SocketChannel {
+    fn layer(&self) -> &'static str {
+        "socket"
+    }
+
+    fn name(&self) -> Option<Arc<str>> {
+        self.name.load()
+    }
+
+    fn set_name(&self, name: &str) {
+        self.name.store(name);
+    }
+
+    fn features(&self) -> Features {
+        let every = Features::SHUTDOWN | Features::CLOSE_WRITE | Features::READ_MSG_PEEK;
+        if self.unix { every | Features::FD_PASS } else { every }
+    }
+
+    fn why_not(&self, feature: Features) -> Option<String> {
+        let missing = feature - self.features();
+        let why = if missing.is_empty() {
+            return None;
+        } else if missing.contains(Features::FD_PASS) {
+            "TCP carries bytes only; descriptors need a unix socket"
+        } else if missing.contains(Features::SEEKABLE) {
+            "a stream has no position"
+        } else if missing.contains(Features::READ_BUF) {
+            "a socket holds its bytes in the kernel and has none to lend"
+        } else if missing.contains(Features::LISTEN) {
+            "a connected socket does not listen; SocketListener does"
+        } else {
+            "zero-copy sends (MSG_ZEROCOPY) are not built yet"
+        };
+        Some(why.to_owned())
+    }
+
+    fn describe_layer(&self) -> String {
+        use SocketAddress::{Inet, Unix, UnixAbstract};
+        match (&self.local, &self.peer) {
+            (Some(Inet(local)), Some(Inet(peer))) => format!("tcp {local} -> {peer}"),
+            (local, Some(Inet(peer))) => {
+                format!("tcp {} -> {peer}", local.as_ref().map_or("?".into(), ToString::to_string))
+            }
+            (_, Some(Unix(path))) => format!("unix -> {}", path.display()),
+            (_, Some(UnixAbstract(name))) => format!("unix -> @{}", name.escape_ascii()),
+            (Some(Unix(path)), _) => format!("unix {}", path.display()),
+            (Some(UnixAbstract(name)), _) => format!("unix @{}", name.escape_ascii()),
+            (Some(local), _) => format!("{} {local}", if self.unix { "unix" } else { "tcp" }).replace(" unix:", " "),
+            (None, _) => if self.unix { "unix" } else { "tcp" }.to_owned(),
+        }
+    }
+
+    fn readv_full(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        mut fds: Option<&mut Vec<OwnedFd>>,
+        flags: ReadFlags,
+    ) -> Result<usize> {
+        if fds.is_some() && !self.unix {
+            return Err(self.unsupported("read", Features::FD_PASS));
+        }
+        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+            return Ok(0);
+        };
+        let bufs = &mut bufs[span];
+        self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), None, || {
+            self.try_read(bufs, fds.as_deref_mut(), flags)
+        })
+    }
+
+    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
+        if !fds.is_empty() && !self.unix {
+            return Err(self.unsupported("write", Features::FD_PASS));
+        }
+        if flags.contains(WriteFlags::ZERO_COPY) {
+            return Err(self.unsupported("write", Features::WRITE_ZERO_COPY));
+        }
+        if fds.len() > descriptors::MOST {
+            let detail = format!("{} descriptors in one write; the kernel takes {}", fds.len(), descriptors::MOST);
+            return Err(Error::new(ErrorKind::InvalidInput, "socket", detail).during("write").on(self.name()));
+        }
+        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+            return Ok(0);
+        };
+        let bufs = &bufs[span];
+        self.mode.run(self, Direction::Write, flags.contains(WriteFlags::DONT_WAIT), None, || self.try_write(bufs, fds))
+    }
+
+    /// Only a corked TCP socket holds anything back, at most a segment; it is sent and the cork stays.
+    fn flush(&self) -> Result<()> {
+        let fd = self.open("flush")?;
+        self.failure.check()?;
+        if !self.unix {
+            let corked = self.corked.lock().unwrap_or_else(PoisonError::into_inner);
+            if *corked {
+                let push = sockopt::set_tcp_cork(&fd, false).and_then(|()| sockopt::set_tcp_cork(&fd, true));
+                push.map_err(|errno| self.failed(errno, "flush"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_blocking(&self, blocking: bool) {
+        self.mode.set_blocking(blocking);
+    }
+
+    fn set_delay(&self, delay: bool) {
+        if let (false, Some(fd)) = (self.unix, self.fd.load()) {
+            let _ = sockopt::set_tcp_nodelay(&fd, !delay); // a hint \[C3\]
+        }
+    }
+
+    fn set_cork(&self, cork: bool) {
+        if let (false, Some(fd)) = (self.unix, self.fd.load()) {
+            let mut corked = self.corked.lock().unwrap_or_else(PoisonError::into_inner);
+            if sockopt::set_tcp_cork(&fd, cork).is_ok() {
+                *corked = cork;
+            }
+        }
+    }
+
+    fn close_write(&self) -> Result<()> {
+        self.end_output(&*self.open("close_write")?)
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        let Some(fd) = self.fd.load() else {
+            return Ok(());
+        };
+        if how != Shutdown::Write {
+            self.read_ended.store(true, Ordering::Release);
+        }
+        if how != Shutdown::Read {
+            self.write_ended.store(true, Ordering::Release);
+        }
+        let how = match how {
+            Shutdown::Read => rustix::net::Shutdown::Read,
+            Shutdown::Write => rustix::net::Shutdown::Write,
+            Shutdown::Both => rustix::net::Shutdown::Both,
+        };
+        let done = rustix::net::shutdown(&*fd, how);
+        self.wake.wake();
+        self.handlers.schedule(Direction::Read);
+        self.handlers.schedule(Direction::Write);
+        match done {
+            // A connection that is gone has ended both directions and woken everybody.
+            Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+            Err(errno) => Err(self.failed(errno, "shutdown")),
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        let Some(fd) = self.fd.take() else {
+            return Ok(());
+        };
+        self.handlers.clear();
+        let polite = self.end_output(&fd);
+        self.read_ended.store(true, Ordering::Release);
+        // Wakes a blocked reader; a connection that is gone has woken it.
+        let _ = rustix::net::shutdown(&*fd, rustix::net::Shutdown::Both);
+        self.received.clear();
+        polite.map_err(|error| error.on(self.name()))
+    }
+
+    fn seek(&self, _: SeekFrom) -> Result<u64> {
+        Err(self.unsupported("seek", Features::SEEKABLE))
+    }
+
+    fn readiness(&self, direction: Direction) -> Readiness {
+        let mut interests = Interests::new();
+        // poll(2) does not tell the writer of a unix socket that its own side was shut down (`unix_poll` looks at the
+        // receiving side only). Asked for before looking at the flag, so that no wake-up falls in between.
+        if self.unix && direction == Direction::Write {
+            self.wake.add_to(&mut interests);
+        }
+        let ended = match direction {
+            Direction::Read => self.read_ended.load(Ordering::Acquire) || self.received.lost().is_some(),
+            Direction::Write => self.write_ended.load(Ordering::Acquire),
+        };
+        match self.fd.load() {
+            Some(fd) if !ended => {
+                interests.add(&fd, direction);
+                Readiness::Wait(interests)
+            }
+            _ => Readiness::Ready,
+        }
+    }
+
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+        let fd = self.open("set_aio_fd_handler")?;
+        let polled = |direction| Some(Interest { fd: Arc::clone(&fd), direction });
+        self.handlers.change(Direction::Read, polled(Direction::Read), read)?;
+        self.handlers.change(Direction::Write, polled(Direction::Write), write)
+    }
+
+    fn handshake(&self) -> Result<()> {
+        self.open("handshake").map(|_| ())
+    }
+
+    fn with_read_buf(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
+        Err(self.unsupported("read", Features::READ_BUF))
+    }
+
+    fn next_layer(&self) -> Option<&dyn Channel> {
+        None
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,147 @@
+//! Descriptors passed along with data (`SCM_RIGHTS`, unix(7)).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use channel_core::{Error, ErrorKind};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::retry_on_intr;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+
+/// How many descriptors the kernel puts into one message (`SCM_MAX_FD`, unix(7)).
+pub(crate) const MOST: usize = 253;
+
+/// Credentials too, so that a socket adopted with `SO_PASSCRED` set does not truncate descriptors.
+const RECEIVE_SPACE: usize = rustix::cmsg_space!(ScmRights(MOST), ScmCredentials(1));
+const SEND_SPACE: usize = rustix::cmsg_space!(ScmRights(MOST));
+
+/// Sends `bufs`, with `fds` (at most [`MOST`]) attached to the first byte.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    bufs: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); SEND_SPACE];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    retry_on_intr(|| sendmsg(socket, bufs, &mut control, flags))
+}
+
+/// Descriptors that came when nobody asked, and whether any were lost.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    kept: Mutex<Vec<OwnedFd>>,
+    /// Whether `kept` is worth a look; spares the common read a lock.
+    has_kept: AtomicBool,
+    /// Set once; the stream ends there, because the bytes the descriptors belonged to are gone as well.
+    lost: OnceLock<Error>,
+}
+
+impl Received {
+    /// Reads into `bufs`. Descriptors that come along, and those that came before, go to `fds`; without `fds` up to `limit` are
+    /// kept. Look at [`lost`](Self::lost) before believing the result.
+    pub(crate) fn receive(
+        &self,
+        socket: BorrowedFd<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        fds: Option<&mut Vec<OwnedFd>>,
+        preserve_blocking: bool,
+        limit: usize,
+    ) -> rustix::io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); RECEIVE_SPACE];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let message = retry_on_intr(|| recvmsg(socket, bufs, &mut control, flags))?;
+        let mut arrived = Vec::new();
+        for part in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = part {
+                arrived.extend(rights);
+            }
+        }
+        if message.flags.contains(ReturnFlags::CTRUNC) {
+            self.lose(format!(
+                "{} arrived and were closed; the kernel cut off the others, as it does when this process has no \
+                 descriptors left (RLIMIT_NOFILE)",
+                arrived.len()
+            ));
+        } else if message.bytes > 0 && (!arrived.is_empty() || self.has_kept.load(Ordering::Acquire)) {
+            match fds {
+                Some(fds) => self.deliver(arrived, fds, preserve_blocking),
+                None => self.keep(arrived, limit),
+            }
+        }
+        Ok(message.bytes)
+    }
+
+    /// The error that ended the stream, if descriptors were lost.
+    pub(crate) fn lost(&self) -> Option<&Error> {
+        self.lost.get()
+    }
+
+    /// Closes what was kept.
+    pub(crate) fn clear(&self) {
+        let kept = std::mem::take(&mut *self.lock());
+        drop(kept);
+    }
+
+    fn deliver(&self, arrived: Vec<OwnedFd>, fds: &mut Vec<OwnedFd>, preserve_blocking: bool) {
+        let mut kept = self.lock();
+        self.has_kept.store(false, Ordering::Release);
+        let first = fds.len();
+        fds.append(&mut kept);
+        drop(kept);
+        fds.extend(arrived);
+        if preserve_blocking {
+            return;
+        }
+        for fd in &fds[first..] {
+            if let Err(errno) = make_blocking(fd) {
+                self.lose(format!("one could not be made blocking: {errno}"));
+                fds.truncate(first);
+                return;
+            }
+        }
+    }
+
+    fn keep(&self, arrived: Vec<OwnedFd>, limit: usize) {
+        let mut kept = self.lock();
+        if kept.len() + arrived.len() > limit {
+            drop(kept);
+            self.lose(format!(
+                "{} arrived on a read that did not ask for any, and were closed: no more than {limit} are kept \
+                 (Limits::kept_descriptors)",
+                arrived.len()
+            ));
+            return;
+        }
+        kept.extend(arrived);
+        self.has_kept.store(!kept.is_empty(), Ordering::Release);
+    }
+
+    fn lose(&self, detail: String) {
+        let error = Error::new(ErrorKind::DescriptorsLost, "socket", detail).during("read");
+        let _ = self.lost.set(error); // the first loss is the one that ended the stream
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A descriptor opened with `O_PATH` refuses `F_SETFL`, and never has `O_NONBLOCK`: only what has it is touched.
+fn make_blocking(fd: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = fcntl_getfl(fd)?;
+    if flags.contains(OFlags::NONBLOCK) {
+        fcntl_setfl(fd, flags - OFlags::NONBLOCK)?;
+    }
+    Ok(())
+}
