@@ -1,0 +1,259 @@
+//! What a user may ask of `stackbench`: `key=value` words, each with a default.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::content;
+use crate::sockets::Transport;
+
+/// A request that makes no sense, in one line for the person who made it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// An enum whose values are words of the command line and of the output.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$value_doc])* $value,)+
+        }
+
+        impl $name {
+            fn parse(key: &str, word: &str) -> Result<Self, Refusal> {
+                match word {
+                    $($word => Ok(Self::$value),)+
+                    _ => Err(Refusal(format!("{key}={word}: choose one of {}", [$($word),+].join(", ")))),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$value => $word,)+
+                })
+            }
+        }
+    };
+}
+
+words! {
+    /// Whose code moves the bytes, at both ends.
+    Peer {
+        /// This project.
+        Project = "project",
+        /// Bare system calls on the socket.
+        Raw = "raw",
+        /// rustls' `StreamOwned`.
+        Rustls = "rustls",
+        /// tungstenite, over `StreamOwned` where there is TLS.
+        Tungstenite = "tungstenite",
+    }
+}
+
+words! {
+    /// The layers.
+    Stack {
+        /// A socket alone.
+        Plain = "plain",
+        /// TLS over a socket.
+        Tls = "tls",
+        /// WebSocket over a socket.
+        Ws = "ws",
+        /// WebSocket over TLS over a socket.
+        Wss = "wss",
+    }
+}
+
+words! {
+    /// Who sends.
+    Sends {
+        /// Client to server.
+        Client = "c2s",
+        /// Server to client.
+        Server = "s2c",
+    }
+}
+
+words! {
+    /// What the sender does with each message.
+    Mode {
+        /// It leaves at once.
+        Send = "send",
+        /// It may wait for more: corked, and one flush at the end.
+        Write = "write",
+    }
+}
+
+words! {
+    /// The TLS 1.3 cipher suite.
+    Cipher {
+        /// `TLS13_AES_128_GCM_SHA256`
+        Aes128 = "aes128",
+        /// `TLS13_AES_256_GCM_SHA384`
+        Aes256 = "aes256",
+    }
+}
+
+words! {
+    /// The cryptography below TLS.
+    Provider {
+        /// aws-lc-rs
+        Aws = "aws",
+        /// ring
+        Ring = "ring",
+    }
+}
+
+/// One run of one test.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whose code.
+    pub peer: Peer,
+    /// Over what.
+    pub transport: Transport,
+    /// Which layers.
+    pub stack: Stack,
+    /// Who sends.
+    pub dir: Sends,
+    /// Whether messages gather.
+    pub mode: Mode,
+    /// How it is enciphered.
+    pub cipher: Cipher,
+    /// By what library.
+    pub provider: Provider,
+    /// Bytes in a message.
+    pub size: usize,
+    /// How long is measured, after a warm-up.
+    pub time: Duration,
+    /// Bytes of the receiver's buffer.
+    pub receive_buffer: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            peer: Peer::Project,
+            transport: Transport::Unix,
+            stack: Stack::Wss,
+            dir: Sends::Client,
+            mode: Mode::Send,
+            cipher: Cipher::Aes128,
+            provider: Provider::Aws,
+            size: 64 * 1024,
+            time: Duration::from_secs(3),
+            receive_buffer: 64 * 1024,
+        }
+    }
+}
+
+/// The keys of [`Options::parse`] and their values, for a usage line.
+pub const KEYS: &str = "peer=project|raw|rustls|tungstenite transport=unix|tcp stack=plain|tls|ws|wss size=BYTES \
+                        secs=SECONDS dir=c2s|s2c mode=send|write cipher=aes128|aes256 provider=aws|ring rsize=KIB";
+
+impl Options {
+    /// Reads `key=value` words over the defaults.
+    ///
+    /// # Errors
+    /// An unknown key, a value out of range, or a peer that does not have the stack.
+    pub fn parse(words: &[String]) -> Result<Self, Refusal> {
+        let mut options = Self::default();
+        for word in words {
+            let Some((key, value)) = word.split_once('=') else {
+                return Err(Refusal(format!("`{word}` is not key=value; the keys are: {KEYS}")));
+            };
+            match key {
+                "peer" => options.peer = Peer::parse(key, value)?,
+                "transport" => options.transport = transport(value)?,
+                "stack" => options.stack = Stack::parse(key, value)?,
+                "dir" => options.dir = Sends::parse(key, value)?,
+                "mode" => options.mode = Mode::parse(key, value)?,
+                "cipher" => options.cipher = Cipher::parse(key, value)?,
+                "provider" => options.provider = Provider::parse(key, value)?,
+                "size" => options.size = number(key, value, 1, content::LONGEST)?,
+                "secs" => options.time = seconds(value)?,
+                "rsize" => options.receive_buffer = number(key, value, 1, 16 * 1024)? * 1024,
+                _ => return Err(Refusal(format!("stream has no key `{key}` (yet); the keys are: {KEYS}"))),
+            }
+        }
+        options.check_peer()?;
+        Ok(options)
+    }
+
+    /// Each peer but ours is one protocol.
+    fn check_peer(&self) -> Result<(), Refusal> {
+        let stacks: &[Stack] = match self.peer {
+            Peer::Project => return Ok(()),
+            Peer::Raw => &[Stack::Plain],
+            Peer::Rustls => &[Stack::Tls],
+            Peer::Tungstenite => &[Stack::Ws, Stack::Wss],
+        };
+        if stacks.contains(&self.stack) {
+            return Ok(());
+        }
+        let stacks: Vec<String> = stacks.iter().map(Stack::to_string).collect();
+        Err(Refusal(format!(
+            "peer={} does not speak stack={}; it has stack={}",
+            self.peer,
+            self.stack,
+            stacks.join("|")
+        )))
+    }
+}
+
+fn transport(word: &str) -> Result<Transport, Refusal> {
+    match word {
+        "unix" => Ok(Transport::Unix),
+        "tcp" => Ok(Transport::Tcp),
+        _ => Err(Refusal(format!("transport={word}: choose one of unix, tcp"))),
+    }
+}
+
+fn number(key: &str, word: &str, least: usize, most: usize) -> Result<usize, Refusal> {
+    match word.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(Refusal(format!("{key}={word}: give a whole number from {least} to {most}"))),
+    }
+}
+
+/// Seconds, fractions allowed.
+///
+/// # Errors
+/// If `word` is not a number from 0.05 to 3600.
+pub fn seconds(word: &str) -> Result<Duration, Refusal> {
+    match word.parse::<f64>() {
+        Ok(secs) if (0.05..=3600.0).contains(&secs) => Ok(Duration::from_secs_f64(secs)),
+        _ => Err(Refusal(format!("secs={word}: give a number from 0.05 to 3600"))),
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unix => "unix",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(words: &[&str]) -> String {
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        Options::parse(&words).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_in_one_line_that_helps() {
+        assert_eq!(refusal(&["peer=rustls", "stack=ws"]), "peer=rustls does not speak stack=ws; it has stack=tls");
+        assert_eq!(refusal(&["size=0"]), "size=0: give a whole number from 1 to 1048576");
+        assert_eq!(refusal(&["secs=long"]), "secs=long: give a number from 0.05 to 3600");
+        assert!(refusal(&["engine=rustls-0.24"]).starts_with("stream has no key `engine`"));
+        assert!(refusal(&["fast"]).starts_with("`fast` is not key=value"));
+        assert!(!refusal(&["dir=up"]).contains('\n'));
+    }
+}
