@@ -1,8 +1,82 @@
-//! .
+//! The conformance suite for channels, and what tests of channels are made of.
+//!
+//! `docs/contract.md` of `channel-core` numbers what every [`Channel`](channel_core::Channel) promises. [`suite`] has a clause for each
+//! promise, and [`conformance!`] makes a named test of each clause, in each mode, for each way to make a connected pair:
+//!
+//! ```
+//! use channel_core::MemoryChannel;
+//! use channel_testkit::suite::Options;
+//!
+//! channel_testkit::conformance! {
+//!     mod memory = |options: &Options| {
+//!         let capacity = if options.small_buffers { 1 } else { 64 * 1024 };
+//!         MemoryChannel::pair_with_capacity(capacity)
+//!     };
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! That is all a new channel needs: a file in `tests/` with this in it gives tests such as
+//! `memory::non_blocking::r5_every_byte_arrives_once_in_order`.
 #![forbid(unsafe_code)]
+
 pub mod adverse;
 pub mod child;
 pub mod fds;
 pub mod recording;
 pub mod script;
+pub mod suite;
 pub mod watchdog;
+
+/// Makes tests of every clause of the [`suite`], in every mode, for each way to make a connected pair.
+///
+/// `mod name = maker;` makes a module `name` with a module for each mode in it. The maker is called with
+/// [`Options`](suite::Options), which it may ignore, and returns two channels, the near end first, or a `Result` with two
+/// channels: whatever is [`IntoPair`](suite::IntoPair). It sees everything the place of the macro sees. Each test runs inside the [`watchdog`].
+///
+/// ```
+/// # use channel_core::MemoryChannel;
+/// channel_testkit::conformance! {
+///     mod memory = |_| MemoryChannel::pair();
+///     mod memory_of_a_page = |_| MemoryChannel::pair_with_capacity(4096);
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! conformance {
+    ($($(#[$attribute:meta])* mod $name:ident = $maker:expr;)+) => {
+        $(
+            $(#[$attribute])*
+            mod $name {
+                #[allow(unused_imports, reason = "what the maker needs is known to the caller alone")]
+                use super::*;
+
+                fn setup(mode: $crate::suite::Mode) -> $crate::suite::Setup {
+                    $crate::suite::Setup::new(mode, $maker)
+                }
+
+                mod blocking {
+                    $crate::__each_clause! { __clause_tests [Blocking] }
+                }
+
+                mod non_blocking {
+                    $crate::__each_clause! { __clause_tests [NonBlocking] }
+                }
+            }
+        )+
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __clause_tests {
+    ([$mode:ident] $($name:ident)+) => {
+        $(
+            #[test]
+            fn $name() {
+                let setup = super::setup($crate::suite::Mode::$mode);
+                $crate::suite::check(module_path!(), stringify!($name), &setup);
+            }
+        )+
+    };
+}

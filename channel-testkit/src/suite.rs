@@ -1,0 +1,118 @@
+//! The conformance suite: a function for each promise of `docs/contract.md`.
+//!
+//! [`conformance!`](crate::conformance) makes named tests of them; [`CLAUSES`] lists them for anyone who wants to run them in
+//! another way. Each clause fails by a panic that names the promise and says what was seen.
+
+mod end;
+mod read;
+mod setup;
+
+use std::any::Any;
+use std::fmt;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+
+pub use read::*;
+pub use setup::{IntoPair, Mode, Options, Pair, Setup};
+
+use crate::watchdog;
+
+/// Calls a macro of this crate with the names of all clauses, in the order of the contract: the one list of them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __each_clause {
+    ($consumer:ident $($argument:tt)*) => {
+        $crate::$consumer! {
+            $($argument)*
+            r1_each_buffer_is_filled_before_the_next
+            r2_zero_is_the_clean_end_and_nothing_else
+            r3_a_read_without_room_touches_nothing
+            r4_data_in_hand_is_not_held_back
+            r5_every_byte_arrives_once_in_order
+            r6_peek_does_not_consume
+            r7_what_a_lend_leaves_comes_next
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __clause_table {
+    ($($name:ident)+) => {
+        /// All clauses, in the order of the contract.
+        pub const CLAUSES: &[Clause] = &[$(Clause { name: stringify!($name), test: $name }),+];
+    };
+}
+
+__each_clause! { __clause_table }
+
+/// The test of one promise.
+#[derive(Clone, Copy)]
+pub struct Clause {
+    name: &'static str,
+    test: fn(&Setup),
+}
+
+impl Clause {
+    /// What the clause is called: the promise, and what it says in short.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The number of the promise in `docs/contract.md`, such as `W10`.
+    #[must_use]
+    pub fn promise(&self) -> String {
+        self.name.split('_').next().unwrap_or_default().to_uppercase()
+    }
+
+    /// Runs the clause, on a thread of its own so that a hang becomes a failure that says where.
+    ///
+    /// # Panics
+    /// If the channel breaks the promise.
+    pub fn run(&self, setup: &Setup) {
+        let setup = setup.started();
+        let (done, finished) = mpsc::channel();
+        let (test, given) = (self.test, setup.clone());
+        let body = move || {
+            test(&given);
+            let _ = done.send(());
+        };
+        let worker = thread::Builder::new().name(self.promise()).spawn(body).expect("a thread for the clause");
+        let seen = match finished.recv_timeout(setup.patience_left()) {
+            Ok(()) => return,
+            Err(RecvTimeoutError::Disconnected) => match worker.join() {
+                Ok(()) => return,
+                Err(panic) => words(&*panic).to_owned(),
+            },
+            Err(RecvTimeoutError::Timeout) => {
+                format!("nothing came of it within {:?}: {}", setup.patience_left(), setup.abandon())
+            }
+        };
+        panic!("{} ({}, {} mode): {seen}", self.promise(), self.name, setup.mode());
+    }
+}
+
+impl fmt::Debug for Clause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<String>() {
+        return text;
+    }
+    panic.downcast_ref::<&str>().copied().unwrap_or("it panicked without words")
+}
+
+/// What a test made by [`conformance!`](crate::conformance) does: runs one clause inside the [watchdog].
+///
+/// # Panics
+/// If the channel breaks the promise, or there is no clause of that name.
+pub fn check(module: &str, clause: &str, setup: &Setup) {
+    let Some(clause) = CLAUSES.iter().find(|known| known.name == clause) else {
+        panic!("no clause is called `{clause}`");
+    };
+    watchdog::run(&format!("{module}::{}", clause.name), || clause.run(setup));
+}

@@ -1,0 +1,291 @@
+//! One end of a pair, driven in a mode, and threads whose sleep can be seen.
+
+use std::fmt;
+use std::ops::Deref;
+use std::panic::resume_unwind;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use channel_core::{Channel, ChannelExt, Direction, Features, ReadFlags, Result, WriteFlags};
+use std::io::{IoSlice, IoSliceMut};
+
+use super::setup::{Mode, Run};
+
+/// More than any stack may hold of output that its peer does not read: kernel buffers and the bounds of a few layers.
+pub(super) const UNBOUNDED: usize = 16 << 20;
+
+/// One end of a pair. It is the channel, plus the calls that wait as the mode wants it.
+#[derive(Clone)]
+pub(super) struct End {
+    channel: Arc<dyn Channel>,
+    mode: Mode,
+    run: Arc<Run>,
+}
+
+impl Deref for End {
+    type Target = dyn Channel;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.channel
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.channel.fmt(f)
+    }
+}
+
+impl End {
+    pub(super) fn new(channel: Arc<dyn Channel>, mode: Mode, run: Arc<Run>) -> Self {
+        Self { channel, mode, run }
+    }
+
+    pub(super) fn channel(&self) -> &Arc<dyn Channel> {
+        &self.channel
+    }
+
+    /// Puts a channel that is as its constructor left it into the mode it is driven in.
+    pub(super) fn apply_mode(&self) {
+        if self.mode != Mode::Blocking {
+            self.channel.set_blocking(false);
+        }
+    }
+
+    /// The same channel, put into another mode.
+    pub(super) fn in_mode(&self, mode: Mode) -> Self {
+        self.channel.set_blocking(mode == Mode::Blocking);
+        Self { mode, ..self.clone() }
+    }
+
+    pub(super) fn step(&self, step: &'static str) {
+        self.run.step(step);
+    }
+
+    /// Runs `attempt` to its end as the mode wants it. In blocking mode the call itself waits, and would-block is passed on
+    /// as the failure it is.
+    pub(super) fn drive<T>(
+        &self,
+        direction: Direction,
+        mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            self.run.check();
+            match attempt(&*self.channel) {
+                Err(error) if error.is_would_block() && self.mode == Mode::NonBlocking => {
+                    self.channel.wait(direction, None)?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// As [`drive`](Self::drive), for an attempt that never waits itself, whatever the mode.
+    pub(super) fn poll<T>(
+        &self,
+        direction: Direction,
+        mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            self.run.check();
+            match attempt(&*self.channel) {
+                Err(error) if error.is_would_block() => self.channel.wait(direction, None)?,
+                done => return done,
+            };
+        }
+    }
+
+    pub(super) fn open(&self) {
+        let opened = self.drive(Direction::Read, Channel::handshake);
+        opened.unwrap_or_else(|error| panic!("the handshake failed: {error:?}"));
+        self.flush_all().unwrap_or_else(|error| panic!("flush after the handshake failed: {error:?}"));
+    }
+
+    /// One read that waits.
+    pub(super) fn read_some(&self, buf: &mut [u8]) -> Result<usize> {
+        self.drive(Direction::Read, |channel| channel.read(buf))
+    }
+
+    /// One write that waits.
+    pub(super) fn write_some(&self, bytes: &[u8]) -> Result<usize> {
+        self.drive(Direction::Write, |channel| channel.write(bytes))
+    }
+
+    /// Writes that wait, until all is taken; no flush.
+    pub(super) fn write_whole(&self, bytes: &[u8]) -> Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let count = self.write_some(&bytes[done..])?;
+            assert!(count > 0, "a write of {} bytes took none and was no error", bytes.len() - done);
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// One read that does not wait.
+    pub(super) fn try_read(&self, buf: &mut [u8]) -> Result<usize> {
+        self.channel.readv_full(&mut [IoSliceMut::new(buf)], None, ReadFlags::DONT_WAIT)
+    }
+
+    /// One write that does not wait.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> Result<usize> {
+        self.channel.writev_full(&[IoSlice::new(bytes)], &[], WriteFlags::DONT_WAIT)
+    }
+
+    pub(super) fn flush_all(&self) -> Result<()> {
+        self.drive(Direction::Write, Channel::flush)
+    }
+
+    /// Sends all of `bytes` on their way, or fails the clause.
+    pub(super) fn put(&self, bytes: &[u8]) {
+        self.write_whole(bytes).unwrap_or_else(|error| panic!("a write failed: {error:?}"));
+        self.flush_all().unwrap_or_else(|error| panic!("a flush failed: {error:?}"));
+    }
+
+    /// Receives exactly `count` bytes, or fails the clause.
+    pub(super) fn take(&self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let mut done = 0;
+        while done < count {
+            match self.read_some(&mut bytes[done..]) {
+                Ok(0) => panic!("the stream ended after {done} of {count} bytes"),
+                Ok(more) => done += more,
+                Err(error) => panic!("a read failed after {done} of {count} bytes: {error:?}"),
+            }
+        }
+        bytes
+    }
+
+    /// Receives until the stream ends in any way: the bytes, and how it ended.
+    pub(super) fn take_to_end(&self) -> (Vec<u8>, Result<()>) {
+        let mut bytes = Vec::new();
+        let mut buf = [0; 4096];
+        loop {
+            match self.read_some(&mut buf) {
+                Ok(0) => return (bytes, Ok(())),
+                Ok(count) => bytes.extend_from_slice(&buf[..count]),
+                Err(error) => return (bytes, Err(error)),
+            }
+        }
+    }
+
+    /// Writes the test stream from position `from` on, without waiting, until the channel would block, and returns how many
+    /// bytes it took: all it can hold, or `most`.
+    pub(super) fn fill(&self, from: usize, most: usize) -> usize {
+        let mut taken = 0;
+        while taken < most {
+            let piece = stream(from + taken, 4096.min(most - taken));
+            match self.try_write(&piece) {
+                Ok(count) => taken += count,
+                Err(error) if error.is_would_block() => break,
+                Err(error) => panic!("a write failed after {taken} bytes: {error:?}"),
+            }
+        }
+        taken
+    }
+
+    /// Ends our output so that the peer sees a clean end: `close_write`, or `close` where that is missing.
+    pub(super) fn end_output(&self) {
+        let ended = if self.has_feature(Features::CLOSE_WRITE) {
+            self.drive(Direction::Write, Channel::close_write)
+        } else {
+            self.drive(Direction::Write, Channel::close)
+        };
+        ended.unwrap_or_else(|error| panic!("ending the output failed: {error:?}"));
+    }
+
+    /// Reads without waiting, and fails the clause unless that would block.
+    pub(super) fn expect_nothing(&self) {
+        let mut buf = [0; 64];
+        match self.try_read(&mut buf) {
+            Err(error) if error.is_would_block() => {}
+            Ok(count) => panic!("nothing was to be read, but a read returned {:?}", &buf[..count]),
+            Err(error) => panic!("nothing was to be read, and a read failed: {error:?}"),
+        }
+    }
+}
+
+/// The test stream: `count` bytes from position `from` on. Each byte tells its position, so that one lost, repeated, or out of
+/// order is noticed at once.
+pub(super) fn stream(from: usize, count: usize) -> Vec<u8> {
+    (from..from + count).map(byte_at).collect()
+}
+
+fn byte_at(position: usize) -> u8 {
+    let mixed = (position as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 56) as u8
+}
+
+/// Fails the clause unless `bytes` are the test stream from position `from` on.
+#[track_caller]
+pub(super) fn assert_stream(from: usize, bytes: &[u8]) {
+    if let Some(at) = bytes.iter().enumerate().position(|(i, byte)| *byte != byte_at(from + i)) {
+        let wrong = &bytes[at..bytes.len().min(at + 8)];
+        panic!(
+            "byte {} of the stream is wrong: {wrong:?} where {:?} was sent",
+            from + at,
+            stream(from + at, wrong.len())
+        );
+    }
+}
+
+/// A thread of a clause. Dropping it leaves the thread alone.
+pub(super) struct Task<T> {
+    handle: JoinHandle<T>,
+    /// `/proc/self/task/<thread>/stat`
+    stat: PathBuf,
+}
+
+impl<T: Send + 'static> Task<T> {
+    pub(super) fn spawn(body: impl FnOnce() -> T + Send + 'static) -> Self {
+        let (tell, told) = mpsc::channel();
+        let begin = move || {
+            let link = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+            let _ = tell.send(PathBuf::from("/proc").join(link).join("stat"));
+            body()
+        };
+        let handle = thread::Builder::new().name("suite-task".to_owned()).spawn(begin).expect("a thread");
+        let stat = told.recv().expect("the thread runs");
+        Self { handle, stat }
+    }
+
+    /// Waits until the thread sleeps, in the call that it was started for; or for a while, where that cannot be seen. A clause
+    /// must hold all the same if it does not sleep yet.
+    pub(super) fn until_asleep(&self) -> &Self {
+        let deadline = Instant::now() + Duration::from_millis(500);
+        let mut seen = 0;
+        while seen < 3 && !self.handle.is_finished() && Instant::now() < deadline {
+            let stat = std::fs::read_to_string(&self.stat).unwrap_or_default();
+            let sleeps = stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S'));
+            seen = if sleeps { seen + 1 } else { 0 };
+            thread::sleep(Duration::from_micros(100));
+        }
+        self
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// Waits for the thread, and fails as it did.
+    pub(super) fn join(self) -> T {
+        self.handle.join().unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+/// A small deterministic generator (splitmix64), for cuts that are random and the same each time.
+#[derive(Debug)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    /// A number below `bound`.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+}

@@ -1,0 +1,203 @@
+//! What a clause is given: how to make a pair, and how to drive the near end of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use channel_core::{Channel, Limits};
+
+use super::end::{End, Task};
+
+/// What a clause asks of the maker of a pair. A maker may ignore any of it; the clause is then weaker, or slower, but not wrong.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Make every buffer between the two ends as small as it can be, down to one byte. Otherwise a pair must hold at least 4 KiB
+    /// in each direction before a write would block.
+    pub small_buffers: bool,
+    /// The limits of every layer, on both sides. The suite shortens `handshake` and `linger`, so as not to wait for them.
+    pub limits: Limits,
+}
+
+/// How a test drives the near end; the far end is always blocking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Calls wait.
+    Blocking,
+    /// Calls say would-block, and the test waits in between ([`ChannelExt::wait`](channel_core::ChannelExt::wait)).
+    NonBlocking,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blocking => "blocking",
+            Self::NonBlocking => "non-blocking",
+        })
+    }
+}
+
+/// The two ends of a connection.
+pub type Pair = (Box<dyn Channel>, Box<dyn Channel>);
+
+/// What a maker may return: two channels, or a `Result` with two channels.
+pub trait IntoPair {
+    /// The pair.
+    ///
+    /// # Panics
+    /// If there is none, with the reason.
+    fn into_pair(self) -> Pair;
+}
+
+impl<A: Channel, B: Channel> IntoPair for (A, B) {
+    fn into_pair(self) -> Pair {
+        (Box::new(self.0), Box::new(self.1))
+    }
+}
+
+impl<P: IntoPair, E: fmt::Display> IntoPair for Result<P, E> {
+    fn into_pair(self) -> Pair {
+        match self {
+            Ok(pair) => pair.into_pair(),
+            Err(error) => panic!("the maker made no pair: {error}"),
+        }
+    }
+}
+
+/// What a clause runs on: a maker of connected pairs and the mode the near end is driven in.
+#[derive(Clone)]
+pub struct Setup {
+    maker: Arc<dyn Fn(&Options) -> Pair + Send + Sync>,
+    mode: Mode,
+    patience: Duration,
+    run: Arc<Run>,
+}
+
+/// How long a clause may wait for one thing, unless told otherwise: far below the watchdog's time, so that the clause can say
+/// what it waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Setup {
+    /// Runs clauses over the pairs that `maker` makes. They need not be open: the suite drives both handshakes.
+    ///
+    /// A maker leaves no thread behind; the clause of \[O4\] counts them.
+    pub fn new<P: IntoPair>(mode: Mode, maker: impl Fn(&Options) -> P + Send + Sync + 'static) -> Self {
+        let maker = Arc::new(move |options: &Options| maker(options).into_pair());
+        Self { maker, mode, patience: PATIENCE, run: Arc::default() }
+    }
+
+    /// Gives up on a clause after `patience` instead of 20 seconds.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The mode the near end is driven in.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// How long a clause may take.
+    pub(super) fn patience_left(&self) -> Duration {
+        self.patience
+    }
+
+    /// A pair that is open at both ends, with nothing under way between them.
+    pub(super) fn pair(&self) -> (End, End) {
+        self.pair_with(&Options::default())
+    }
+
+    /// As [`pair`](Self::pair), with buffers as small as the maker can.
+    pub(super) fn small_pair(&self) -> (End, End) {
+        self.pair_with(&Options { small_buffers: true, ..Options::default() })
+    }
+
+    pub(super) fn pair_with(&self, options: &Options) -> (End, End) {
+        let (near, far) = self.unopened(options);
+        near.apply_mode();
+        open(&near, &far);
+        (near, far)
+    }
+
+    /// A pair as the maker made it: no handshake yet, and both ends in the mode that channels start out in.
+    pub(super) fn unopened(&self, options: &Options) -> (End, End) {
+        self.step("making a pair");
+        let (near, far) = (self.maker)(options);
+        let near = End::new(Arc::from(near), self.mode, Arc::clone(&self.run));
+        (near, End::new(Arc::from(far), Mode::Blocking, Arc::clone(&self.run)))
+    }
+
+    /// Notes what the clause does next, for the message if it hangs.
+    pub(super) fn step(&self, step: &'static str) {
+        self.run.step(step);
+    }
+
+    /// Runs `call`, which must not wait for anybody.
+    pub(super) fn promptly<T>(&self, what: &'static str, call: impl FnOnce() -> T) -> T {
+        self.step(what);
+        let begun = Instant::now();
+        let done = call();
+        let took = begun.elapsed();
+        assert!(took < self.patience / 4, "{what} took {took:?}, although it must not wait");
+        done
+    }
+
+    pub(super) fn started(&self) -> Self {
+        Self { run: Arc::default(), ..self.clone() }
+    }
+
+    /// Ends what threads of this run still drive, and says what the clause was doing last.
+    pub(super) fn abandon(&self) -> &'static str {
+        self.run.abandoned.store(true, Ordering::Relaxed);
+        *self.run.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Drives both handshakes to their end, and everything they leave behind.
+pub(super) fn open(near: &End, far: &End) {
+    near.step("driving both handshakes");
+    let opening = {
+        let far = far.clone();
+        Task::spawn(move || far.open())
+    };
+    near.open();
+    opening.join();
+    // What a handshake sends last, such as session tickets, is read here, so that a clause finds a quiet pair.
+    near.expect_nothing();
+    far.expect_nothing();
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup").field("mode", &self.mode).field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+/// One clause under way.
+#[derive(Debug)]
+pub(super) struct Run {
+    step: Mutex<&'static str>,
+    abandoned: AtomicBool,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { step: Mutex::new("starting"), abandoned: AtomicBool::new(false) }
+    }
+}
+
+impl Run {
+    pub(super) fn step(&self, step: &'static str) {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    /// Ends the calling thread if the clause was given up, so that a failed test leaves no thread spinning.
+    pub(super) fn check(&self) {
+        assert!(!self.abandoned.load(Ordering::Relaxed), "the clause was given up");
+    }
+}
