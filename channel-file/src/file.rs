@@ -1,0 +1,315 @@
+//! A file with a position.
+
+use std::any::Any;
+use std::fs::{File, OpenOptions};
+use std::io::{IoSlice, IoSliceMut, SeekFrom};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use channel_core::{
+    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Name, ReadFlags, Readiness, Result,
+    Shutdown, WriteFlags,
+};
+use rustix::fs::{FileType, fstat, major, seek, tell};
+use rustix::io::{Errno, readv, retry_on_intr, writev};
+
+use crate::FromFdError;
+use crate::counted::Counted;
+use crate::failure::{access, adopt, closed, ended, io_error, one_way, refuse, span, unsupported, wrong_type};
+
+/// A regular file, a block device, or a memory device such as `/dev/null`. (QEMU: `QIOChannelFile`.)
+///
+/// # Position
+/// Reads and writes move one position, the open file's own, which duplicates of the descriptor share; a reader and a writer on the
+/// same channel share it too. [`seek`](Channel::seek) moves it. With `append(true)` every write goes to the end.
+///
+/// # The end
+/// A read at the end of the file is 0. It is the end of what there is now: after a seek, or when the file grew, reads give
+/// bytes again.
+///
+/// # Blocking
+/// A file is always ready; waiting for the disk does not count, and modes and `DONT_WAIT` make no difference.
+///
+/// # What a write promises
+/// The kernel has the bytes, and other readers of the file see them. Use fdatasync(2) on [`file`](Self::file) where they must
+/// survive a loss of power; that also tells of errors which a network file system would only report on closing.
+#[derive(Debug)]
+pub struct FileChannel {
+    name: Name,
+    fd: Counted,
+    path: Option<String>,
+    readable: bool,
+    writable: bool,
+    seekable: bool,
+    read_ended: AtomicBool,
+    write_ended: AtomicBool,
+    handlers: FdHandlers,
+}
+
+/// The device number of `/dev/null`, `/dev/zero`, `/dev/full` and the like (Linux' `Documentation/admin-guide/devices.txt`).
+const MEMORY_DEVICES: u32 = 1;
+
+impl FileChannel {
+    /// Opens the file at `path`, close-on-exec.
+    ///
+    /// ```
+    /// use std::fs::OpenOptions;
+    /// use channel_file::FileChannel;
+    ///
+    /// let null = FileChannel::open("/dev/null", OpenOptions::new().read(true).write(true))?;
+    /// # Ok::<(), channel_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What open(2) fails with, naming the path; [`InvalidInput`](ErrorKind::InvalidInput) for a pipe, a socket, a terminal or
+    /// a directory, saying which channel is for it.
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        let path = path.as_ref();
+        let about = |error: Error| {
+            Error::new(error.kind(), "file", path.display().to_string()).during("open").with_source(error)
+        };
+        // Before opening, because opening a FIFO waits for its other end (fifo(7)).
+        if std::fs::metadata(path).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type())) {
+            return Err(about(wrong_type("file", FileType::Fifo)));
+        }
+        let file = options.open(path).map_err(|error| about(Error::from_io(error, "file")))?;
+        let mut channel = Self::from_file(file).map_err(|refused| about(refused.error))?;
+        channel.path = Some(path.display().to_string());
+        Ok(channel)
+    }
+
+    /// A channel over an open file.
+    ///
+    /// # Errors
+    /// As [`from_fd`](Self::from_fd).
+    pub fn from_file(file: File) -> Result<Self, FromFdError> {
+        Self::from_fd(file.into())
+    }
+
+    /// Adopts a descriptor, and makes it close-on-exec. (QEMU: `qio_channel_file_new_fd`.)
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a pipe, a socket, a terminal or a directory, saying which channel is for it;
+    /// the caller keeps the descriptor.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, FromFdError> {
+        match examine(&fd) {
+            Ok((readable, writable)) => Ok(Self {
+                name: Name::default(),
+                path: None,
+                readable,
+                writable,
+                seekable: tell(&fd).is_ok(),
+                fd: Counted::new(fd),
+                read_ended: AtomicBool::new(false),
+                write_ended: AtomicBool::new(false),
+                handlers: FdHandlers::default(),
+            }),
+            Err(error) => refuse(fd, error),
+        }
+    }
+
+    /// The file itself, counted: to look at, to lock or to sync. `None` once closed.
+    #[must_use]
+    pub fn file(&self) -> Option<Arc<OwnedFd>> {
+        self.fd.load()
+    }
+
+    fn opened(&self, operation: &'static str) -> Result<Arc<OwnedFd>> {
+        self.fd.load().ok_or_else(|| closed(self, operation))
+    }
+
+    fn failed(&self, errno: Errno, operation: &'static str) -> Error {
+        io_error(errno, "file", operation).on(self.name())
+    }
+}
+
+fn examine(fd: &OwnedFd) -> Result<(bool, bool)> {
+    let about = |errno| io_error(errno, "file", "from_fd");
+    let found = fstat(fd).map_err(about)?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile | FileType::BlockDevice => {}
+        FileType::CharacterDevice if major(found.st_rdev) == MEMORY_DEVICES => {}
+        other => return Err(wrong_type("file", other)),
+    }
+    let access = access(fd).map_err(about)?;
+    if access == (false, false) {
+        return Err(Error::new(ErrorKind::InvalidInput, "file", "it was opened neither for reading nor for writing"));
+    }
+    adopt(fd).map_err(about)?;
+    Ok(access)
+}
+
+impl Channel for FileChannel {
+    fn layer(&self) -> &'static str {
+        "file"
+    }
+
+    fn name(&self) -> Option<Arc<str>> {
+        self.name.load()
+    }
+
+    fn set_name(&self, name: &str) {
+        self.name.store(name);
+    }
+
+    fn features(&self) -> Features {
+        let mut features = Features::SHUTDOWN;
+        features.set(Features::SEEKABLE, self.seekable);
+        features.set(Features::CLOSE_WRITE, self.writable);
+        features
+    }
+
+    fn why_not(&self, feature: Features) -> Option<String> {
+        let missing = feature - self.features();
+        let why = if missing.is_empty() {
+            return None;
+        } else if missing.contains(Features::FD_PASS) {
+            "a file holds bytes only; descriptors need a unix socket"
+        } else if missing.contains(Features::CLOSE_WRITE) {
+            "it was opened for reading only"
+        } else if missing.contains(Features::READ_MSG_PEEK) {
+            "reads of a file move its position; seek back instead"
+        } else if missing.contains(Features::SEEKABLE) {
+            "this device has no position"
+        } else {
+            "a file is not a connection"
+        };
+        Some(why.to_owned())
+    }
+
+    fn describe_layer(&self) -> String {
+        self.path.as_ref().map_or_else(|| "file".to_owned(), |path| format!("file {path}"))
+    }
+
+    fn readv_full(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        fds: Option<&mut Vec<OwnedFd>>,
+        flags: ReadFlags,
+    ) -> Result<usize> {
+        if fds.is_some() {
+            return Err(unsupported(self, "read", Features::FD_PASS));
+        }
+        if flags.contains(ReadFlags::MSG_PEEK) {
+            return Err(unsupported(self, "read", Features::READ_MSG_PEEK));
+        }
+        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+            return Ok(0);
+        };
+        let fd = self.opened("read")?;
+        if !self.readable {
+            return Err(one_way(self, "read"));
+        }
+        if self.read_ended.load(Ordering::Acquire) {
+            return Ok(0);
+        }
+        let count =
+            retry_on_intr(|| readv(&fd, &mut bufs[span.clone()])).map_err(|errno| self.failed(errno, "read"))?;
+        self.handlers.schedule(Direction::Read);
+        Ok(count)
+    }
+
+    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
+        if !fds.is_empty() {
+            return Err(unsupported(self, "write", Features::FD_PASS));
+        }
+        if flags.contains(WriteFlags::ZERO_COPY) {
+            return Err(unsupported(self, "write", Features::WRITE_ZERO_COPY));
+        }
+        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+            return Ok(0);
+        };
+        let fd = self.opened("write")?;
+        if !self.writable {
+            return Err(one_way(self, "write"));
+        }
+        if self.write_ended.load(Ordering::Acquire) {
+            return Err(ended(self));
+        }
+        let count = retry_on_intr(|| writev(&fd, &bufs[span.clone()])).map_err(|errno| self.failed(errno, "write"))?;
+        if count == 0 {
+            let detail = "the file took no bytes and gave no reason";
+            return Err(Error::new(ErrorKind::Io(std::io::ErrorKind::WriteZero), "file", detail).during("write"));
+        }
+        self.handlers.schedule(Direction::Write);
+        Ok(count)
+    }
+
+    /// Nothing is held here; see the type for what reaches the disk.
+    fn flush(&self) -> Result<()> {
+        self.opened("flush").map(drop)
+    }
+
+    fn set_blocking(&self, _: bool) {}
+
+    fn set_delay(&self, _: bool) {}
+
+    fn set_cork(&self, _: bool) {}
+
+    fn close_write(&self) -> Result<()> {
+        self.opened("close_write")?;
+        if !self.writable {
+            return Err(unsupported(self, "close_write", Features::CLOSE_WRITE));
+        }
+        self.write_ended.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        if how != Shutdown::Write {
+            self.read_ended.store(true, Ordering::Release);
+        }
+        if how != Shutdown::Read {
+            self.write_ended.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.handlers.clear();
+        drop(self.fd.take());
+        Ok(())
+    }
+
+    fn seek(&self, position: SeekFrom) -> Result<u64> {
+        let fd = self.opened("seek")?;
+        if !self.seekable {
+            return Err(unsupported(self, "seek", Features::SEEKABLE));
+        }
+        let position = match position {
+            SeekFrom::Start(target) => rustix::fs::SeekFrom::Start(target),
+            SeekFrom::End(offset) => rustix::fs::SeekFrom::End(offset),
+            SeekFrom::Current(offset) => rustix::fs::SeekFrom::Current(offset),
+        };
+        seek(&fd, position).map_err(|errno| self.failed(errno, "seek"))
+    }
+
+    fn readiness(&self, _: Direction) -> Readiness {
+        Readiness::Ready
+    }
+
+    /// A regular file cannot be polled (epoll(7): `EPERM`): a handler is due at once, and again after each call.
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+        self.opened("set_aio_fd_handler")?;
+        self.handlers.change(Direction::Read, None, read)?;
+        self.handlers.change(Direction::Write, None, write)
+    }
+
+    fn handshake(&self) -> Result<()> {
+        self.opened("handshake").map(drop)
+    }
+
+    fn with_read_buf(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
+        Err(unsupported(self, "read", Features::READ_BUF))
+    }
+
+    fn next_layer(&self) -> Option<&dyn Channel> {
+        None
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

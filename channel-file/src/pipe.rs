@@ -1,0 +1,352 @@
+//! Pipes: one for each direction, or for one alone.
+
+use std::any::Any;
+use std::io::{IoSlice, IoSliceMut, SeekFrom};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use channel_core::{
+    AioChange, AioHandler, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Mode, Name, ReadFlags,
+    Readiness, Result, Shutdown, WriteFlags,
+};
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::FromFdError;
+use crate::failure::{access, adopt, closed, ended, io_error, one_way, refuse, span, unsupported, wrong_type};
+use crate::pipe_end::PipeEnd;
+
+/// A channel over pipes or FIFOs: one to read from, one to write to, or only one of them.
+///
+/// # Blocking
+/// It waits in poll(2), never in read(2) or write(2), so [`shutdown`](Channel::shutdown) wakes it. `O_NONBLOCK` stays as it is,
+/// because whoever shares the pipe, such as a child at its standard input, would notice. Each attempt carries `RWF_NOWAIT`
+/// instead, which pipes know since Linux 6.4. Where the kernel lacks it, and for FIFOs of the file system, poll(2) is asked first;
+/// there another process that uses *the same end* at the same moment may take the bytes, or the room, in between, and the call
+/// then waits in the kernel until there are others. Writes are at most 4096 bytes (`PIPE_BUF`) each there.
+///
+/// # SIGPIPE
+/// A write to a pipe without readers is [`BrokenPipe`](ErrorKind::BrokenPipe). Since Linux 6.18 (`RWF_NOSIGNAL`) that is all. On older
+/// kernels the signal is raised as well unless the process ignores it, as Rust's runtime sets it up; in a process
+/// whose `main` is not Rust's, or that restored the signal, ignore `SIGPIPE` before writing to pipes.
+#[derive(Debug)]
+pub struct PipeChannel {
+    name: Name,
+    mode: Mode,
+    read: Option<PipeEnd>,
+    write: Option<PipeEnd>,
+    closed: AtomicBool,
+    handlers: FdHandlers,
+    /// The handlers that are set, so that one which waits for an end that is given up can be kept without it.
+    set: Mutex<[Option<AioHandler>; 2]>,
+}
+
+impl PipeChannel {
+    /// Two channels joined by two pipes.
+    ///
+    /// # Errors
+    /// What pipe2(2) fails with, such as `EMFILE`.
+    pub fn pair() -> Result<(Self, Self)> {
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| io_error(errno, "pipe", "pair"));
+        let (near_read, far_write) = pipe()?;
+        let (far_read, near_write) = pipe()?;
+        Ok((Self::over(Some(near_read), Some(near_write)), Self::over(Some(far_read), Some(far_write))))
+    }
+
+    /// Adopts pipes, whoever made them: one to read from, one to write to, at least one of the two. They are made
+    /// close-on-exec.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for anything but pipes opened in the right direction, saying which channel
+    /// is for it; the caller keeps both descriptors.
+    pub fn from_fds(
+        read: Option<OwnedFd>,
+        write: Option<OwnedFd>,
+    ) -> Result<Self, FromFdError<(Option<OwnedFd>, Option<OwnedFd>)>> {
+        let examined = match (&read, &write) {
+            (None, None) => Err(Error::new(ErrorKind::InvalidInput, "pipe", "neither a pipe to read nor one to write")),
+            _ => examine(read.as_ref(), Direction::Read).and_then(|()| examine(write.as_ref(), Direction::Write)),
+        };
+        match examined {
+            Ok(()) => Ok(Self::over(read, write)),
+            Err(error) => refuse((read, write), error),
+        }
+    }
+
+    fn over(read: Option<OwnedFd>, write: Option<OwnedFd>) -> Self {
+        Self {
+            name: Name::default(),
+            mode: Mode::default(),
+            read: read.map(|fd| PipeEnd::new(fd, Direction::Read)),
+            write: write.map(|fd| PipeEnd::new(fd, Direction::Write)),
+            closed: AtomicBool::new(false),
+            handlers: FdHandlers::default(),
+            set: Mutex::default(),
+        }
+    }
+
+    /// The end read from, counted: to look at. `None` if there is none, or not any more.
+    #[must_use]
+    pub fn read_end(&self) -> Option<Arc<OwnedFd>> {
+        self.read.as_ref()?.load()
+    }
+
+    /// The end written to, counted: to look at. `None` if there is none, or not any more.
+    #[must_use]
+    pub fn write_end(&self) -> Option<Arc<OwnedFd>> {
+        self.write.as_ref()?.load()
+    }
+
+    fn open(&self, operation: &'static str) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed(self, operation));
+        }
+        Ok(())
+    }
+
+    fn failed(&self, errno: Errno, operation: &'static str) -> Error {
+        io_error(errno, "pipe", operation).on(self.name())
+    }
+
+    fn try_read(&self, bufs: &mut [IoSliceMut<'_>]) -> Result<usize> {
+        self.open("read")?;
+        let end = self.read.as_ref().ok_or_else(|| one_way(self, "read"))?;
+        let Some(fd) = end.load() else {
+            self.open("read")?; // taken by close, not by shutdown
+            return Ok(0);
+        };
+        end.read(&fd, bufs).map_err(|errno| self.failed(errno, "read"))
+    }
+
+    fn try_write(&self, bufs: &[IoSlice<'_>]) -> Result<usize> {
+        self.open("write")?;
+        let end = self.write.as_ref().ok_or_else(|| one_way(self, "write"))?;
+        let Some(fd) = end.load() else {
+            self.open("write")?;
+            return Err(ended(self));
+        };
+        end.write(&fd, bufs).map_err(|errno| self.failed(errno, "write"))
+    }
+
+    fn end(&self, direction: Direction) -> Option<&PipeEnd> {
+        match direction {
+            Direction::Read => self.read.as_ref(),
+            Direction::Write => self.write.as_ref(),
+        }
+    }
+
+    /// Gives one direction up. A handler set for it is due now, since a call says at once that it is over; but it must not
+    /// keep the descriptor, or the peer would never see the end.
+    fn give_up(&self, direction: Direction) {
+        if let Some(end) = self.end(direction) {
+            end.end();
+            self.let_go(direction);
+        }
+    }
+
+    fn let_go(&self, direction: Direction) {
+        let handler = self.set.lock().unwrap_or_else(PoisonError::into_inner)[direction as usize].clone();
+        if let Some(handler) = handler {
+            // Without a descriptor nothing in it can fail but the loop's forgetting of one, which leaves nothing to undo.
+            let _ = self.handlers.change(direction, None, AioChange::Set(handler));
+        }
+    }
+
+    fn change(&self, direction: Direction, change: AioChange) -> Result<()> {
+        let handler = match &change {
+            AioChange::Keep => return Ok(()),
+            AioChange::Clear => None,
+            AioChange::Set(handler) => Some(handler.clone()),
+        };
+        let old = {
+            let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut set[direction as usize], handler)
+        };
+        drop(old); // the user's, and so not under the lock
+        let fd = self.end(direction).and_then(PipeEnd::load);
+        let had = fd.is_some();
+        self.handlers.change(direction, fd.map(|fd| Interest { fd, direction }), change)?;
+        // Given up in between, by a call that did not see this handler yet.
+        if had && self.end(direction).is_some_and(|end| end.load().is_none()) {
+            if self.closed.load(Ordering::Acquire) { self.handlers.clear() } else { self.let_go(direction) }
+        }
+        Ok(())
+    }
+}
+
+fn examine(fd: Option<&OwnedFd>, direction: Direction) -> Result<()> {
+    let Some(fd) = fd else {
+        return Ok(());
+    };
+    let about = |errno| io_error(errno, "pipe", "from_fds");
+    match FileType::from_raw_mode(fstat(fd).map_err(about)?.st_mode) {
+        FileType::Fifo => {}
+        other => return Err(wrong_type("pipe", other)),
+    }
+    let (readable, writable) = access(fd).map_err(about)?;
+    match direction {
+        Direction::Read if !readable => Err("the pipe to read from was not opened for reading"),
+        Direction::Write if !writable => Err("the pipe to write to was not opened for writing"),
+        _ => Ok(()),
+    }
+    .map_err(|detail| Error::new(ErrorKind::InvalidInput, "pipe", detail))?;
+    adopt(fd).map_err(about)
+}
+
+impl Channel for PipeChannel {
+    fn layer(&self) -> &'static str {
+        "pipe"
+    }
+
+    fn name(&self) -> Option<Arc<str>> {
+        self.name.load()
+    }
+
+    fn set_name(&self, name: &str) {
+        self.name.store(name);
+    }
+
+    fn features(&self) -> Features {
+        let mut features = Features::SHUTDOWN;
+        features.set(Features::CLOSE_WRITE, self.write.is_some());
+        features
+    }
+
+    fn why_not(&self, feature: Features) -> Option<String> {
+        let missing = feature - self.features();
+        let why = if missing.is_empty() {
+            return None;
+        } else if missing.contains(Features::FD_PASS) {
+            "a pipe carries bytes only; descriptors need a unix socket"
+        } else if missing.contains(Features::CLOSE_WRITE) {
+            "there is no pipe to write to"
+        } else if missing.contains(Features::READ_MSG_PEEK) {
+            "reads of a pipe consume"
+        } else if missing.contains(Features::SEEKABLE) {
+            "a pipe has no position"
+        } else if missing.contains(Features::READ_BUF) {
+            "a pipe holds its bytes in the kernel and has none to lend"
+        } else {
+            "a pipe is neither a listener nor a socket"
+        };
+        Some(why.to_owned())
+    }
+
+    fn describe_layer(&self) -> String {
+        match (&self.read, &self.write) {
+            (Some(_), Some(_)) => "pipe",
+            (Some(_), None) => "pipe, read only",
+            _ => "pipe, write only",
+        }
+        .to_owned()
+    }
+
+    fn readv_full(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        fds: Option<&mut Vec<OwnedFd>>,
+        flags: ReadFlags,
+    ) -> Result<usize> {
+        if fds.is_some() {
+            return Err(unsupported(self, "read", Features::FD_PASS));
+        }
+        if flags.contains(ReadFlags::MSG_PEEK) {
+            return Err(unsupported(self, "read", Features::READ_MSG_PEEK));
+        }
+        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+            return Ok(0);
+        };
+        let bufs = &mut bufs[span];
+        self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), None, || self.try_read(bufs))
+    }
+
+    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
+        if !fds.is_empty() {
+            return Err(unsupported(self, "write", Features::FD_PASS));
+        }
+        if flags.contains(WriteFlags::ZERO_COPY) {
+            return Err(unsupported(self, "write", Features::WRITE_ZERO_COPY));
+        }
+        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+            return Ok(0);
+        };
+        let bufs = &bufs[span];
+        self.mode.run(self, Direction::Write, flags.contains(WriteFlags::DONT_WAIT), None, || self.try_write(bufs))
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.open("flush")
+    }
+
+    fn set_blocking(&self, blocking: bool) {
+        self.mode.set_blocking(blocking);
+    }
+
+    fn set_delay(&self, _: bool) {}
+
+    fn set_cork(&self, _: bool) {}
+
+    /// Gives the write end up: the peer sees the end when no call of ours uses it any more.
+    fn close_write(&self) -> Result<()> {
+        self.open("close_write")?;
+        if self.write.is_none() {
+            return Err(unsupported(self, "close_write", Features::CLOSE_WRITE));
+        }
+        self.give_up(Direction::Write);
+        Ok(())
+    }
+
+    /// Gives the ends of those directions up: a peer that writes gets a broken pipe, one that reads the end.
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        if how != Shutdown::Write {
+            self.give_up(Direction::Read);
+        }
+        if how != Shutdown::Read {
+            self.give_up(Direction::Write);
+        }
+        Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
+        self.handlers.clear();
+        let set = std::mem::take(&mut *self.set.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(set);
+        for end in [&self.read, &self.write].into_iter().flatten() {
+            end.end();
+        }
+        Ok(())
+    }
+
+    fn seek(&self, _: SeekFrom) -> Result<u64> {
+        Err(unsupported(self, "seek", Features::SEEKABLE))
+    }
+
+    fn readiness(&self, direction: Direction) -> Readiness {
+        self.end(direction).map_or(Readiness::Ready, |end| end.readiness(direction))
+    }
+
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+        self.open("set_aio_fd_handler")?;
+        self.change(Direction::Read, read)?;
+        self.change(Direction::Write, write)
+    }
+
+    fn handshake(&self) -> Result<()> {
+        self.open("handshake")
+    }
+
+    fn with_read_buf(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
+        Err(unsupported(self, "read", Features::READ_BUF))
+    }
+
+    fn next_layer(&self) -> Option<&dyn Channel> {
+        None
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
