@@ -254,6 +254,12 @@ impl Error {
         self.0.is_none()
     }
 
+    /// Whether a later call may do better, on a stream that is as good as before: would-block, busy, or not open yet.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self.kind(), ErrorKind::WouldBlock | ErrorKind::Busy | ErrorKind::NotOpen)
+    }
+
     /// Whether another thread already waits in this direction.
     #[must_use]
     pub fn is_busy(&self) -> bool {

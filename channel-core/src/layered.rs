@@ -1,54 +1,559 @@
-//! One place that moves bytes.
+//! One place that moves bytes: every layer is an engine and this.
+//!
+//! * `reading` and `writing` are the two sides, each behind a lock of its own that is held for memory work and for calls to the
+//!   inner channel that cannot sleep. Nothing is locked while a caller waits: waiting is [`Mode::run`]'s.
+//! * `outbox` is the writing side's lock and the note a reader leaves when it finds it taken.
+//! * `state` is what `readiness` and `shutdown` look at without a lock.
+//! * `handlers` forwards event-loop handlers.
+//!
+//! Locks are taken from the top layer down, and in a layer the reading side's before the writing side's, never the other way
+//! round.
 
 pub mod engine;
+mod handlers;
+mod outbox;
+mod reading;
+mod state;
+mod writing;
 
-use crate::{Channel, Limits, Result};
+use std::any::Any;
+use std::fmt;
+use std::io::{IoSlice, IoSliceMut, SeekFrom};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
+
 use engine::{Decoder, Encoder, Handshake};
+use handlers::{Event, Handlers};
+use outbox::Outbox;
+use reading::Reader;
+use state::{Facts, SharedFacts};
+use writing::{Outlet, Writer};
 
-/// A protocol over another channel: implements [`Channel`] once for every engine.
-pub struct Layered<D, E> {
-    _p: std::marker::PhantomData<fn(D, E)>,
+use crate::{
+    AioChange, Buffer, Channel, Direction, Error, ErrorKind, Features, Limits, Mode, Name, ReadFlags, Readiness,
+    Result, Shutdown, WriteFlags,
+};
+
+/// A protocol over another channel: [`Channel`] implemented once for every [`engine`].
+///
+/// It owns the channel below, puts that into non-blocking mode, and does all waiting itself. It adds no thread.
+pub struct Layered<D: Decoder, E: Encoder> {
+    core: Arc<Core<D, E>>,
 }
 
-impl<D, E> std::fmt::Debug for Layered<D, E> {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        Ok(())
-    }
+struct Core<D, E> {
+    layer: &'static str,
+    inner: Box<dyn Channel>,
+    limits: Limits,
+    features: Features,
+    name: Name,
+    mode: Mode,
+    facts: SharedFacts,
+    reader: Mutex<Reader<D, E>>,
+    writer: Outbox<Writer<E>>,
+    handlers: Handlers,
+    handshake_deadline: OnceLock<Instant>,
+    close_deadline: OnceLock<Instant>,
 }
 
 impl<D: Decoder, E: Encoder> Layered<D, E> {
-    /// A layer that is open from the start.
+    /// A layer of the kind `layer` (a lower-case noun) that is open from the start.
+    ///
+    /// `inner` is open, or opened by [`Channel::handshake`] on this layer.
     #[must_use]
-    pub fn open(_layer: &'static str, _inner: Box<dyn Channel>, _decoder: D, _encoder: E, _limits: Limits) -> Self {
-        todo!()
+    pub fn open(layer: &'static str, inner: Box<dyn Channel>, decoder: D, encoder: E, limits: Limits) -> Self {
+        let reader = Reader::open(decoder, &*inner);
+        Self::new(layer, inner, reader, Some(encoder), Facts::OPEN, limits)
     }
 
-    /// A layer that opens with a handshake.
+    /// A layer of the kind `layer` that opens with a handshake.
     #[must_use]
     pub fn with_handshake(
-        _layer: &'static str,
-        _inner: Box<dyn Channel>,
-        _handshake: Box<dyn Handshake<D, E>>,
-        _limits: Limits,
+        layer: &'static str,
+        inner: Box<dyn Channel>,
+        handshake: Box<dyn Handshake<D, E>>,
+        limits: Limits,
     ) -> Self {
-        todo!()
+        let reader = Reader::opening(handshake, &*inner);
+        // Somebody has to begin: until the handshake is first called, a reader has something to do.
+        Self::new(layer, inner, reader, None, Facts::HELD, limits)
     }
 
-    /// Runs `with` on the encoder, under its lock, then pushes what it queued (see `Encoder::pump`): for a ping, a key update.
+    fn new(
+        layer: &'static str,
+        inner: Box<dyn Channel>,
+        reader: Reader<D, E>,
+        encoder: Option<E>,
+        facts: Facts,
+        limits: Limits,
+    ) -> Self {
+        inner.set_blocking(false);
+        let carried = Features::SHUTDOWN | Features::CLOSE_WRITE;
+        let features = (inner.features() & carried) | Features::READ_BUF;
+        Self {
+            core: Arc::new(Core {
+                layer,
+                inner,
+                limits,
+                features,
+                name: Name::default(),
+                mode: Mode::default(),
+                facts: SharedFacts::new(facts),
+                reader: Mutex::new(reader),
+                writer: Outbox::new(Writer::new(encoder)),
+                handlers: Handlers::default(),
+                handshake_deadline: OnceLock::new(),
+                close_deadline: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// The limits it was made with.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.core.limits
+    }
+
+    /// Runs `with` on the encoder, under the lock of the writing side, then sends what that left for
+    /// [`Encoder::pump`]: a ping, a key update. Never waits; what does not go now goes with a later call.
     ///
     /// # Errors
-    /// `NotOpen`, or a latched error
-    pub fn control<R>(&self, _with: impl FnOnce(&mut E) -> R) -> Result<R> {
-        todo!()
+    /// [`NotOpen`](ErrorKind::NotOpen) before the handshake has completed; [`Closed`](ErrorKind::Closed); the error that ended
+    /// our output.
+    pub fn control<R>(&self, with: impl FnOnce(&mut E) -> R) -> Result<R> {
+        let core = &self.core;
+        core.check_open("control")?;
+        let result = core.writing(|writer| {
+            let Some(encoder) = writer.encoder() else {
+                return Err(core.not_open("control"));
+            };
+            let result = with(encoder);
+            match writer.push(core.outlet()) {
+                Err(error) if !error.is_would_block() => Err(error),
+                _ => Ok(result),
+            }
+        });
+        core.after_call();
+        result
+    }
+}
+
+impl<D: Decoder, E: Encoder> Core<D, E> {
+    fn outlet(&self) -> Outlet<'_> {
+        Outlet { layer: self.layer, inner: &*self.inner, facts: &self.facts, limits: &self.limits }
+    }
+
+    fn reading(&self) -> Result<MutexGuard<'_, Reader<D, E>>> {
+        self.reader.lock().map_err(|_| {
+            let detail = "a panic inside the engine left its reading side in an unknown state";
+            self.annotate(Error::new(ErrorKind::Internal, self.layer, detail), "read")
+        })
+    }
+
+    /// Runs `operation` on the writing side; replies that a reader left meanwhile follow.
+    fn writing<R>(&self, operation: impl FnOnce(&mut Writer<E>) -> R) -> R {
+        self.writer.with(operation, |writer| self.tend(writer))
+    }
+
+    /// Pushes replies, and output left from earlier calls, as far as the inner channel takes them.
+    fn tend(&self, writer: &mut Writer<E>) {
+        // A failure is latched in the writing side, and reading goes on.
+        let _ = writer.push_gathered(self.outlet(), false);
+    }
+
+    /// Has the replies a decoder left sent: now, or by whoever is writing.
+    fn post_replies(&self) {
+        self.writer.post(|writer| self.tend(writer));
+    }
+
+    /// Pushes what is left from earlier calls, without waiting for a writer that is at it.
+    fn push_unsent(&self) {
+        if self.facts.has(Facts::UNSENT) {
+            self.post_replies();
+        }
+    }
+
+    fn with_out<R>(&self, fill: impl FnOnce(&mut Buffer) -> R) -> R {
+        self.writing(|writer| {
+            let result = fill(&mut writer.out);
+            self.tend(writer);
+            result
+        })
+    }
+
+    fn install(&self, encoder: E) {
+        self.writing(|writer| writer.install(encoder));
+    }
+
+    fn refuse_output(&self, error: &Error) {
+        self.writing(|writer| writer.refuse(error, &self.facts));
+    }
+
+    fn release_idle_output(&self) {
+        self.writer.try_with(Writer::release, |writer| self.tend(writer));
+    }
+
+    fn annotate(&self, error: Error, operation: &'static str) -> Error {
+        error.during(operation).on(self.name.load())
+    }
+
+    fn not_open(&self, operation: &'static str) -> Error {
+        let detail = "its handshake has not completed; call handshake first";
+        self.annotate(Error::new(ErrorKind::NotOpen, self.layer, detail), operation)
+    }
+
+    fn check_open(&self, operation: &'static str) -> Result<()> {
+        let facts = self.facts.load();
+        if facts.contains(Facts::CLOSED) {
+            let error = Error::new(ErrorKind::Closed, self.layer, "close was called on it before");
+            return Err(self.annotate(error, operation));
+        }
+        if !facts.contains(Facts::OPEN) {
+            return Err(self.not_open(operation));
+        }
+        Ok(())
+    }
+
+    fn unsupported(&self, operation: &'static str, detail: &'static str) -> Error {
+        self.annotate(Error::new(ErrorKind::Unsupported, self.layer, detail), operation)
+    }
+
+    fn try_read(&self, bufs: &mut [IoSliceMut<'_>], relaxed: bool) -> Result<usize> {
+        self.check_open("read")?;
+        self.push_unsent();
+        self.reading()?.read(self, bufs, relaxed)
+    }
+
+    fn try_lend(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
+        self.check_open("read")?;
+        self.push_unsent();
+        self.reading()?.lend(self, take)
+    }
+
+    fn try_write(&self, bufs: &[IoSlice<'_>]) -> Result<usize> {
+        self.check_open("write")?;
+        let result = self.writing(|writer| writer.write(self.outlet(), bufs));
+        result.map_err(|error| self.annotate(error, "write"))
+    }
+
+    /// Pushes what a write left; used to wait for it in blocking mode.
+    fn try_drain(&self) -> Result<()> {
+        self.writing(|writer| writer.push_gathered(self.outlet(), false))
+    }
+
+    fn try_flush(&self) -> Result<()> {
+        self.check_open("flush")?;
+        self.writing(|writer| writer.flush(self.outlet())).map_err(|error| self.annotate(error, "flush"))?;
+        self.inner.flush()
+    }
+
+    fn try_close_write(&self) -> Result<()> {
+        if self.facts.has(Facts::CLOSED) {
+            return self.check_open("close_write");
+        }
+        let done = self.writing(|writer| {
+            if writer.is_done() {
+                return Ok(true);
+            }
+            writer.finish(self.outlet()).map(|()| false)
+        });
+        if done.map_err(|error| self.annotate(error, "close_write"))? {
+            return Ok(());
+        }
+        self.inner.close_write()?;
+        self.writing(Writer::set_done);
+        Ok(())
+    }
+
+    fn try_handshake(&self) -> Result<()> {
+        if self.facts.has(Facts::CLOSED) {
+            return self.check_open("handshake");
+        }
+        let deadline = *self.handshake_deadline.get_or_init(|| Instant::now() + self.limits.handshake);
+        self.push_unsent();
+        let mut reader = self.reading()?;
+        if !self.facts.has(Facts::OPEN) {
+            self.facts.set(Facts::HELD, false);
+        }
+        match self.inner.handshake() {
+            Ok(()) => reader.handshake(self, deadline),
+            Err(error) if error.is_would_block() => Err(error),
+            Err(error) => Err(reader.fail_handshake(self, error)),
+        }
+    }
+
+    fn try_close(&self) -> Result<()> {
+        if self.facts.has(Facts::CLOSED) {
+            return Ok(());
+        }
+        let deadline = *self.close_deadline.get_or_init(|| Instant::now() + self.limits.linger);
+        match self.try_close_write() {
+            Err(error) if error.is_would_block() && Instant::now() < deadline => Err(error),
+            ended => self.release(ended),
+        }
+    }
+
+    /// Lets go of everything, abruptly; `ended` is how far politeness got.
+    fn release(&self, ended: Result<()>) -> Result<()> {
+        self.facts.set(Facts::CLOSED, true);
+        // Without SHUTDOWN below, closing is what wakes its callers.
+        let _ = self.inner.shutdown(Shutdown::Both);
+        let _ = self.handlers.change(&*self.inner, AioChange::Clear, AioChange::Clear, |_| Arc::new(|| {}));
+        let inner = self.inner.close();
+        if let Ok(mut reader) = self.reader.lock() {
+            reader.clear();
+        }
+        let lost = self.writing(|writer| {
+            let lost = writer.has_lost();
+            writer.clear();
+            lost
+        });
+        match ended {
+            Err(error) if error.is_would_block() => {
+                let detail = "the peer did not take our output within Limits::linger";
+                Err(self.annotate(Error::new(ErrorKind::TimedOut, self.layer, detail), "close"))
+            }
+            Err(error) if lost => Err(error),
+            // Nothing of the caller's was lost: the peer was gone before our goodbye.
+            Err(_) => Ok(()),
+            Ok(()) => inner,
+        }
+    }
+
+    fn readiness(&self, direction: Direction) -> Readiness {
+        let facts = self.facts.load();
+        let done = match direction {
+            Direction::Read => Facts::CLOSED | Facts::HELD | Facts::READ_DONE,
+            Direction::Write => Facts::CLOSED | Facts::WRITE_DONE,
+        };
+        if facts.intersects(done) && !(direction == Direction::Write && facts.contains(Facts::UNSENT)) {
+            return Readiness::Ready;
+        }
+        let mut answer = self.inner.readiness(direction);
+        if direction == Direction::Read && facts.contains(Facts::UNSENT) {
+            answer = answer.or(self.inner.readiness(Direction::Write));
+        }
+        let handshake = if facts.contains(Facts::OPEN) { None } else { self.handshake_deadline.get() };
+        answer.with_deadline(handshake.copied()).with_deadline(self.close_deadline.get().copied())
+    }
+}
+
+/// Handlers: what happens when the inner channel can make progress, and what every call does at its end.
+impl<D: Decoder, E: Encoder> Core<D, E> {
+    /// Has handlers called for what this call left: bytes held, an end not yet reported, output to push.
+    fn after_call(self: &Arc<Self>) {
+        if !self.handlers.any() {
+            return;
+        }
+        let facts = self.facts.load();
+        if facts.contains(Facts::HELD) {
+            self.handlers.schedule(Direction::Read);
+        }
+        if facts.contains(Facts::UNSENT) {
+            self.handlers.arm_push(&*self.inner, |direction| self.event(direction));
+        }
+    }
+
+    fn event(self: &Arc<Self>, direction: Direction) -> Event {
+        let core = Arc::downgrade(self);
+        Arc::new(move || {
+            let Some(core) = core.upgrade() else { return };
+            core.push_unsent();
+            if direction == Direction::Write && !core.facts.has(Facts::UNSENT) {
+                core.handlers.disarm_push(&*core.inner, || core.facts.has(Facts::UNSENT));
+            }
+            core.handlers.run(direction);
+        })
+    }
+}
+
+impl<D: Decoder, E: Encoder> Drop for Layered<D, E> {
+    fn drop(&mut self) {
+        if self.core.handlers.any() {
+            let core = &self.core;
+            // The loop may have gone first.
+            let _ = core.handlers.change(&*core.inner, AioChange::Clear, AioChange::Clear, |_| Arc::new(|| {}));
+        }
+    }
+}
+
+impl<D: Decoder, E: Encoder> fmt::Debug for Layered<D, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layered")
+            .field("layer", &self.core.layer)
+            .field("name", &self.core.name.load())
+            .field("facts", &self.core.facts.load())
+            .field("inner", &self.core.inner)
+            .finish_non_exhaustive()
     }
 }
 
 impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
-    crate::forward_methods!(|self| todo!() as &crate::NullChannel);
-    fn describe_layer(&self) -> String {
-        todo!()
+    fn layer(&self) -> &'static str {
+        self.core.layer
     }
-    fn as_any(&self) -> &dyn std::any::Any {
-        todo!()
+
+    fn name(&self) -> Option<Arc<str>> {
+        self.core.name.load()
+    }
+
+    fn set_name(&self, name: &str) {
+        self.core.name.store(name);
+    }
+
+    fn features(&self) -> Features {
+        self.core.features
+    }
+
+    fn why_not(&self, feature: Features) -> Option<String> {
+        let missing = feature - self.core.features;
+        if missing.is_empty() {
+            return None;
+        }
+        let carried = Features::SHUTDOWN | Features::CLOSE_WRITE;
+        if missing.intersects(carried) {
+            let below = self.core.inner.why_not(missing & carried).unwrap_or_default();
+            return Some(format!("the {} channel below cannot: {below}", self.core.inner.layer()));
+        }
+        Some(format!(
+            "a {} layer carries encoded bytes of one stream, and nothing beside or behind them",
+            self.core.layer
+        ))
+    }
+
+    fn describe_layer(&self) -> String {
+        self.core.layer.to_owned()
+    }
+
+    fn readv_full(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        fds: Option<&mut Vec<OwnedFd>>,
+        flags: ReadFlags,
+    ) -> Result<usize> {
+        let core = &self.core;
+        if fds.is_some() {
+            return Err(core.unsupported("read", "descriptors cannot pass through it (no FD_PASS)"));
+        }
+        if flags.contains(ReadFlags::MSG_PEEK) {
+            return Err(core.unsupported("read", "reads here consume (no READ_MSG_PEEK)"));
+        }
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
+        let relaxed = flags.contains(ReadFlags::RELAXED_EOF);
+        let dont_wait = flags.contains(ReadFlags::DONT_WAIT);
+        let result = core.mode.run(self, Direction::Read, dont_wait, None, || core.try_read(bufs, relaxed));
+        core.after_call();
+        result
+    }
+
+    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
+        let core = &self.core;
+        if !fds.is_empty() {
+            return Err(core.unsupported("write", "descriptors cannot pass through it (no FD_PASS)"));
+        }
+        if flags.contains(WriteFlags::ZERO_COPY) {
+            return Err(core.unsupported("write", "what it sends is a copy by nature (no WRITE_ZERO_COPY)"));
+        }
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
+        let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
+        let result = core.mode.run(self, Direction::Write, dont_wait, None, || core.try_write(bufs));
+        if result.is_ok() && core.facts.has(Facts::UNSENT) && !dont_wait && core.mode.is_blocking() {
+            // The bytes are taken: a failure to send them is latched, and the next call reports it.
+            let _ = core.mode.run(self, Direction::Write, false, None, || core.try_drain());
+        }
+        core.after_call();
+        result
+    }
+
+    fn flush(&self) -> Result<()> {
+        let result = self.core.mode.run(self, Direction::Write, false, None, || self.core.try_flush());
+        self.core.after_call();
+        result
+    }
+
+    fn set_blocking(&self, blocking: bool) {
+        self.core.mode.set_blocking(blocking);
+    }
+
+    fn set_delay(&self, delay: bool) {
+        self.core.inner.set_delay(delay);
+    }
+
+    fn set_cork(&self, cork: bool) {
+        if cork {
+            self.core.inner.set_cork(true);
+        }
+        self.core.writing(|writer| writer.set_cork(self.core.outlet(), cork));
+        if !cork {
+            self.core.inner.set_cork(false);
+        }
+        self.core.after_call();
+    }
+
+    fn close_write(&self) -> Result<()> {
+        let result = self.core.mode.run(self, Direction::Write, false, None, || self.core.try_close_write());
+        self.core.after_call();
+        result
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        let core = &self.core;
+        if how != Shutdown::Write {
+            core.facts.set(Facts::SHUT_READ, true);
+        }
+        core.inner.shutdown(how)
+    }
+
+    fn close(&self) -> Result<()> {
+        let core = &self.core;
+        match core.mode.run(self, Direction::Write, false, None, || core.try_close()) {
+            // Somebody waits to write and the peer does not read: being polite is not possible.
+            Err(error) if error.is_busy() => core.release(Err(Error::WOULD_BLOCK)),
+            done => done,
+        }
+    }
+
+    fn seek(&self, _: SeekFrom) -> Result<u64> {
+        Err(self.core.unsupported("seek", "a layer's stream has no position"))
+    }
+
+    fn readiness(&self, direction: Direction) -> Readiness {
+        self.core.readiness(direction)
+    }
+
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+        let core = &self.core;
+        let result = core.handlers.change(&*core.inner, read, write, |direction| core.event(direction));
+        core.after_call();
+        result
+    }
+
+    fn handshake(&self) -> Result<()> {
+        let core = &self.core;
+        let result = core.mode.run(self, Direction::Read, false, None, || core.try_handshake());
+        if result.is_ok() && core.facts.has(Facts::UNSENT) && core.mode.is_blocking() {
+            let _ = core.mode.run(self, Direction::Write, false, None, || core.try_drain());
+        }
+        core.after_call();
+        result
+    }
+
+    fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
+        let result = self.core.try_lend(take);
+        self.core.after_call();
+        result
+    }
+
+    fn next_layer(&self) -> Option<&dyn Channel> {
+        Some(&*self.core.inner)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }

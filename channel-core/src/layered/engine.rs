@@ -59,10 +59,13 @@ pub trait Decoder: Send + 'static {
     /// Whatever ends the stream; plaintext already in the sink is delivered first, and replies are still sent.
     fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded>;
 
-    /// As [`decode`](Self::decode), from bytes the layer below lends and which must not be changed. A decoder that needs its
-    /// input in place returns `None`, always, and gets a copy instead. One that does not must consume everything it is lent
-    /// unless the sink is full or the stream ends.
-    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Option<Result<Decoded>>;
+    /// As [`decode`](Self::decode), from bytes the layer below lends and which must not be changed: saves a copy where the
+    /// layer below holds them in memory. `None`, which is the default and then the answer always, asks for a copy to decode in
+    /// place. What it leaves although it needs more input is copied.
+    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
+        let _ = (input, sink);
+        None
+    }
 
     /// The layer below ended. `left` is how many bytes were not consumed.
     ///
@@ -96,14 +99,17 @@ pub enum Stopped {
 /// Turns plaintext into bytes to send.
 pub trait Encoder: Send + 'static {
     /// Puts replies the decoder left into `out`. Called before anything new is encoded, and whenever a decoder says
-    /// [`reply`](Decoded::reply).
+    /// [`reply`](Decoded::reply). The default is a protocol without replies.
     ///
     /// # Errors
     /// Whatever ends our output.
-    fn pump(&mut self, out: &mut Buffer) -> Result<()>;
+    fn pump(&mut self, out: &mut Buffer) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
 
     /// Encodes all of `source` into `out`; or a header into `out`, leaving the tail of `source` for the machinery to send
-    /// behind it as it is, without a copy, and returning.
+    /// behind it as it is, without a copy.
     ///
     /// # Errors
     /// Whatever ends our output; nothing of `source` counts as taken then.
@@ -112,11 +118,15 @@ pub trait Encoder: Send + 'static {
     /// Plaintext bytes that make a full unit of the protocol (a record, a frame). While corked, only full units are encoded.
     fn unit(&self) -> usize;
 
-    /// Puts the polite end of our output into `out`: close_notify, a Close frame, nothing. Called once.
+    /// Puts the polite end of our output into `out`: close_notify, a Close frame. Called once. The default is a protocol that ends
+    /// where the channel below does.
     ///
     /// # Errors
     /// Whatever ends our output.
-    fn finish(&mut self, out: &mut Buffer) -> Result<()>;
+    fn finish(&mut self, out: &mut Buffer) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
 }
 
 /// Where a decoder puts plaintext: the caller's buffers, or the layer above that borrows it.

@@ -1,0 +1,359 @@
+//! The reading side of a layer: handshake, decoding, what is held, and how the stream ended.
+
+use std::io::IoSliceMut;
+use std::time::Instant;
+
+use super::Core;
+use super::engine::{Advance, Decoded, Decoder, Encoder, Handshake, Sink, Stopped};
+use super::state::Facts;
+use crate::{Buffer, Channel, Error, ErrorKind, Features, ReadFlags, Result};
+
+/// What the reading side's lock guards.
+pub(super) struct Reader<D, E> {
+    phase: Phase<D, E>,
+    /// Bytes of the inner channel, not yet decoded.
+    input: Buffer,
+    /// Plaintext nobody has taken yet.
+    held: Buffer,
+    /// Whether the decoder has not yet asked for more input than there is.
+    more: bool,
+    /// How the stream ended, once it has; reported behind everything held.
+    end: Option<End>,
+    /// Whether the decoder takes what the inner channel lends; until it declines, if the inner channel lends at all.
+    lends: bool,
+}
+
+enum Phase<D, E> {
+    Opening(Box<dyn Handshake<D, E>>),
+    Open(D),
+    /// The handshake failed; `end` says why.
+    Failed,
+}
+
+enum End {
+    Clean,
+    /// By an error; a truncation among them can be taken as clean.
+    Failed(Error),
+}
+
+/// Reads of the inner channel in one call that gave no plaintext, before the call gives other work a turn.
+const FRUITLESS_READS: u32 = 64;
+/// Least room for one read of the inner channel: more than a TLS record.
+const LEAST_READ: usize = 32 * 1024;
+
+impl<D: Decoder, E: Encoder> Reader<D, E> {
+    pub(super) fn opening(handshake: Box<dyn Handshake<D, E>>, inner: &dyn Channel) -> Self {
+        Self::new(Phase::Opening(handshake), inner)
+    }
+
+    pub(super) fn open(decoder: D, inner: &dyn Channel) -> Self {
+        Self::new(Phase::Open(decoder), inner)
+    }
+
+    fn new(phase: Phase<D, E>, inner: &dyn Channel) -> Self {
+        let lends = inner.features().contains(Features::READ_BUF);
+        Self { phase, input: Buffer::new(), held: Buffer::new(), more: false, end: None, lends }
+    }
+
+    /// One attempt to read into `bufs`.
+    pub(super) fn read(&mut self, core: &Core<D, E>, bufs: &mut [IoSliceMut<'_>], relaxed: bool) -> Result<usize> {
+        let mut held = std::mem::take(&mut self.held);
+        let mut sink = Sink::slices(bufs, &mut held);
+        let result = self.decode_into(core, &mut sink);
+        self.held = held;
+        self.conclude(core, result, relaxed)
+    }
+
+    /// One attempt to lend to `take`.
+    pub(super) fn lend(&mut self, core: &Core<D, E>, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
+        let mut held = std::mem::take(&mut self.held);
+        let mut sink = Sink::lend(take, &mut held);
+        let result = self.decode_into(core, &mut sink);
+        self.held = held;
+        self.conclude(core, result, false)
+    }
+
+    /// Publishes where this left the reading side, and turns the end into what the caller is told.
+    fn conclude(&mut self, core: &Core<D, E>, result: Result<Step>, relaxed: bool) -> Result<usize> {
+        let result = match result {
+            Ok(Step::Gave(count)) => Ok(count),
+            Ok(Step::Ended) => self.end_result(core, relaxed),
+            Err(error) => {
+                // Nothing to do until the peer sends: an idle connection holds no memory.
+                self.input.release();
+                self.held.release();
+                core.release_idle_output();
+                Err(error)
+            }
+        };
+        let untold_end = self.end.is_some() && matches!(result, Ok(count) if count > 0);
+        let more = !self.held.is_empty() || (self.more && self.end.is_none()) || untold_end;
+        core.facts.set(Facts::HELD, more);
+        core.facts.set(Facts::READ_DONE, self.end.is_some());
+        result
+    }
+
+    fn end_result(&self, core: &Core<D, E>, relaxed: bool) -> Result<usize> {
+        match &self.end {
+            Some(End::Failed(error)) if !(error.is_truncated() && (relaxed || core.facts.has(Facts::SHUT_READ))) => {
+                Err(error.clone())
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// Decodes until the caller has something, the stream ends, or the inner channel has no more.
+    fn decode_into(&mut self, core: &Core<D, E>, sink: &mut Sink<'_, '_>) -> Result<Step> {
+        sink.drain_held();
+        let mut fruitless = 0;
+        loop {
+            if self.more && self.end.is_none() && !sink.is_full() {
+                self.decode(core, sink);
+            }
+            if sink.filled() > 0 || sink.is_full() {
+                return Ok(Step::Gave(sink.filled()));
+            }
+            if self.end.is_some() {
+                return Ok(Step::Ended);
+            }
+            if fruitless == FRUITLESS_READS {
+                self.more = true; // so that readiness says Ready and the caller comes back
+                return Err(Error::WOULD_BLOCK);
+            }
+            fruitless += 1;
+            if self.lends {
+                self.fill_by_lending(core, sink)?;
+            } else {
+                self.fill(core)?;
+            }
+        }
+    }
+
+    /// One decoding step over the layer's own input.
+    fn decode(&mut self, core: &Core<D, E>, sink: &mut Sink<'_, '_>) {
+        let Phase::Open(decoder) = &mut self.phase else {
+            self.more = false;
+            return;
+        };
+        let result = decoder.decode(self.input.as_mut_slice(), sink);
+        if let Ok(decoded) = &result {
+            self.input.consume(decoded.consumed.min(self.input.len()));
+        }
+        self.note(core, result);
+    }
+
+    fn note(&mut self, core: &Core<D, E>, result: Result<Decoded>) {
+        let reply = match result {
+            Ok(decoded) => {
+                self.more = decoded.stopped == Stopped::SinkFull;
+                if decoded.stopped == Stopped::End {
+                    self.end = Some(End::Clean);
+                    self.input.clear();
+                }
+                decoded.reply
+            }
+            Err(error) => {
+                self.fail(core.annotate(error, "read"));
+                true
+            }
+        };
+        if reply {
+            core.post_replies();
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.end = Some(End::Failed(error));
+        self.more = false;
+        self.input.clear();
+    }
+
+    /// Has the decoder look at what the inner channel holds, where it lies.
+    fn fill_by_lending(&mut self, core: &Core<D, E>, sink: &mut Sink<'_, '_>) -> Result<()> {
+        let Phase::Open(decoder) = &mut self.phase else {
+            return Err(Error::WOULD_BLOCK);
+        };
+        if !self.input.is_empty() {
+            return self.fill(core); // bytes in front of those; first come, first decoded
+        }
+        let input = &mut self.input;
+        let mut seen = false;
+        let mut declined = false;
+        let mut outcome: Option<Result<Decoded>> = None;
+        let lent = core.inner.with_read_buf(&mut |bytes| {
+            seen = true;
+            let goes_on = match &outcome {
+                None => true,
+                Some(Ok(decoded)) => decoded.stopped == Stopped::NeedInput && input.is_empty(),
+                Some(Err(_)) => false,
+            };
+            if declined || !goes_on {
+                return 0;
+            }
+            let replied = matches!(&outcome, Some(Ok(decoded)) if decoded.reply);
+            match decoder.decode_lent(bytes, sink) {
+                None => {
+                    declined = true;
+                    0
+                }
+                Some(Err(error)) => {
+                    outcome = Some(Err(error));
+                    bytes.len()
+                }
+                Some(Ok(mut decoded)) => {
+                    decoded.reply |= replied;
+                    let consumed = decoded.consumed.min(bytes.len());
+                    outcome = Some(Ok(decoded));
+                    if decoded.stopped == Stopped::NeedInput && consumed < bytes.len() {
+                        input.extend(&bytes[consumed..]);
+                        return bytes.len();
+                    }
+                    consumed
+                }
+            }
+        });
+        if declined {
+            self.lends = false;
+            return Ok(());
+        }
+        match lent {
+            Ok(0) if !seen => self.inner_ended(core),
+            Ok(_) => {}
+            Err(error) => self.inner_failed(error)?,
+        }
+        if let Some(result) = outcome {
+            self.note(core, result);
+            // What the inner channel still holds is its to announce; ours is only what we copied.
+            self.more &= !self.input.is_empty();
+        }
+        Ok(())
+    }
+
+    /// Reads from the inner channel into the layer's own input.
+    fn fill(&mut self, core: &Core<D, E>) -> Result<()> {
+        if self.input.len() >= core.limits.input_bytes {
+            let detail = format!(
+                "a unit of its protocol is longer than {} bytes; raise Limits::input_bytes if that is right",
+                core.limits.input_bytes
+            );
+            self.fail(core.annotate(Error::new(ErrorKind::LimitExceeded, core.layer, detail), "read"));
+            core.post_replies();
+            return Ok(());
+        }
+        let space = self.input.space(LEAST_READ);
+        let mut into = [IoSliceMut::new(space)];
+        match core.inner.readv_full(&mut into, None, ReadFlags::DONT_WAIT) {
+            Ok(0) => self.inner_ended(core),
+            Ok(count) => {
+                self.input.commit(count);
+                self.more = true;
+            }
+            Err(error) => self.inner_failed(error)?,
+        }
+        Ok(())
+    }
+
+    fn inner_ended(&mut self, core: &Core<D, E>) {
+        let left = self.input.len();
+        let Phase::Open(decoder) = &mut self.phase else { return };
+        match decoder.end(left) {
+            Ok(()) => self.end = Some(End::Clean),
+            Err(error) => self.fail(core.annotate(error, "read")),
+        }
+    }
+
+    fn inner_failed(&mut self, error: Error) -> Result<()> {
+        if error.is_passing() {
+            return Err(error);
+        }
+        self.fail(error.during("read"));
+        Ok(())
+    }
+
+    /// One attempt to get the handshake done.
+    pub(super) fn handshake(&mut self, core: &Core<D, E>, deadline: Instant) -> Result<()> {
+        let mut ended = false;
+        loop {
+            let Phase::Opening(handshake) = &mut self.phase else {
+                return match &self.end {
+                    Some(End::Failed(error)) if matches!(self.phase, Phase::Failed) => Err(error.clone()),
+                    _ => Ok(()),
+                };
+            };
+            let step = if Instant::now() >= deadline {
+                let detail = "the handshake did not finish within Limits::handshake";
+                let error = Error::new(ErrorKind::TimedOut, core.layer, detail);
+                core.with_out(|out| handshake.abort(&error, out));
+                Err(error)
+            } else {
+                let input = self.input.as_mut_slice();
+                core.with_out(|out| handshake.advance(input, ended, out))
+            };
+            match step {
+                Ok(Advance::NeedInput { consumed }) => self.input.consume(consumed.min(self.input.len())),
+                Ok(Advance::Open { consumed, decoder, encoder }) => {
+                    self.input.consume(consumed.min(self.input.len()));
+                    self.more = true;
+                    self.phase = Phase::Open(decoder);
+                    core.install(encoder);
+                    core.facts.set(Facts::HELD, !self.input.is_empty());
+                    core.facts.set(Facts::OPEN, true);
+                    return Ok(());
+                }
+                Err(error) => return Err(self.fail_handshake(core, error)),
+            }
+            if ended {
+                let error = Error::new(ErrorKind::UnexpectedEof, core.layer, "the peer left during the handshake");
+                return Err(self.fail_handshake(core, error));
+            }
+            ended = self.fill_handshake(core)?;
+        }
+    }
+
+    /// Reads more input for the handshake; says whether the inner channel ended.
+    fn fill_handshake(&mut self, core: &Core<D, E>) -> Result<bool> {
+        if self.input.len() >= core.limits.input_bytes {
+            let detail = "a handshake message is longer than Limits::input_bytes";
+            return Err(self.fail_handshake(core, Error::new(ErrorKind::LimitExceeded, core.layer, detail)));
+        }
+        let mut into = [IoSliceMut::new(self.input.space(LEAST_READ))];
+        match core.inner.readv_full(&mut into, None, ReadFlags::DONT_WAIT) {
+            Ok(count) => {
+                self.input.commit(count);
+                Ok(count == 0)
+            }
+            Err(error) if error.is_passing() => {
+                self.input.release();
+                Err(error)
+            }
+            Err(error) => Err(self.fail_handshake(core, error)),
+        }
+    }
+
+    /// Ends the handshake, once, and everything with it; the error is what every later call reports.
+    pub(super) fn fail_handshake(&mut self, core: &Core<D, E>, error: Error) -> Error {
+        let error = core.annotate(error, "handshake");
+        self.phase = Phase::Failed;
+        self.fail(error.clone());
+        self.input.release();
+        core.refuse_output(&error);
+        core.facts.set(Facts::HELD, false);
+        core.facts.set(Facts::READ_DONE | Facts::OPEN, true);
+        error
+    }
+
+    /// Frees what is held.
+    pub(super) fn clear(&mut self) {
+        for buffer in [&mut self.input, &mut self.held] {
+            buffer.clear();
+            buffer.release();
+        }
+        self.more = false;
+    }
+}
+
+/// What one attempt came to.
+enum Step {
+    Gave(usize),
+    Ended,
+}

@@ -1,0 +1,55 @@
+//! What any thread may ask about a layer without taking a lock.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bitflags::bitflags;
+
+bitflags! {
+    /// Facts about a layer. Those about a direction are written under that direction's lock.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct Facts: u32 {
+        /// The time before data is over: the handshake has completed, or failed for good.
+        const OPEN = 1 << 0;
+        /// A read can give something without the inner channel.
+        const HELD = 1 << 1;
+        /// The stream to us ended, cleanly or not: a read says so.
+        const READ_DONE = 1 << 2;
+        /// Output that is not corked waits for the inner channel.
+        const UNSENT = 1 << 3;
+        /// Writes fail: a write says why.
+        const WRITE_DONE = 1 << 4;
+        /// We shut down reading ourselves: an end is no truncation.
+        const SHUT_READ = 1 << 5;
+        /// `close` has let go of the inner channel.
+        const CLOSED = 1 << 6;
+    }
+}
+
+/// The facts, shared.
+#[derive(Debug)]
+pub(super) struct SharedFacts(AtomicU32);
+
+impl SharedFacts {
+    pub(super) fn new(facts: Facts) -> Self {
+        Self(AtomicU32::new(facts.bits()))
+    }
+
+    pub(super) fn load(&self) -> Facts {
+        Facts::from_bits_retain(self.0.load(Ordering::Acquire))
+    }
+
+    pub(super) fn has(&self, facts: Facts) -> bool {
+        self.load().contains(facts)
+    }
+
+    /// Sets or clears `facts`; touches the shared word only where something changes.
+    pub(super) fn set(&self, facts: Facts, to: bool) {
+        if to {
+            if !self.has(facts) {
+                self.0.fetch_or(facts.bits(), Ordering::AcqRel);
+            }
+        } else if self.load().intersects(facts) {
+            self.0.fetch_and(!facts.bits(), Ordering::AcqRel);
+        }
+    }
+}

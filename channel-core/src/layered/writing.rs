@@ -1,0 +1,350 @@
+//! The writing side of a layer: one ordered, bounded buffer of output, cork, and how our output ends.
+
+use std::io::IoSlice;
+
+use super::engine::{Encoder, Source};
+use super::state::{Facts, SharedFacts};
+use crate::{Buffer, Channel, Error, ErrorKind, Limits, Result, WriteFlags};
+
+/// What the writing side's lock guards.
+pub(super) struct Writer<E> {
+    encoder: Option<E>,
+    /// Encoded bytes on their way to the inner channel, in the order they were encoded.
+    pub(super) out: Buffer,
+    /// Plaintext gathered while corked.
+    plain: Buffer,
+    corked: bool,
+    ending: Ending,
+    /// Why writes fail, once they do.
+    refusal: Option<Error>,
+    /// Whether `out` holds plaintext of the caller's, rather than replies and endings alone.
+    out_has_data: bool,
+    /// Whether bytes that were taken are known to be lost.
+    lost: bool,
+    /// Bytes that went to the inner channel so far.
+    sent: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// The engine's end is in `out`, or gone.
+    Encoded,
+    /// The inner channel's write side is ended too.
+    Done,
+}
+
+/// Where a writer's bytes go and what it publishes.
+#[derive(Clone, Copy)]
+pub(super) struct Outlet<'a> {
+    pub(super) layer: &'static str,
+    pub(super) inner: &'a dyn Channel,
+    pub(super) facts: &'a SharedFacts,
+    pub(super) limits: &'a Limits,
+}
+
+/// Replies are put into `out` only while less than this waits there: a peer that does not read gets none.
+const REPLIES_BELOW: usize = 4 * 1024;
+/// Roughly what a corked layer gathers.
+const CORK_BYTES: usize = 64 * 1024;
+/// How many pieces of the caller's go to the inner channel in one call, behind a header.
+const PIECES: usize = 32;
+
+impl<E: Encoder> Writer<E> {
+    pub(super) fn new(encoder: Option<E>) -> Self {
+        Self {
+            encoder,
+            out: Buffer::new(),
+            plain: Buffer::new(),
+            corked: false,
+            ending: Ending::No,
+            refusal: None,
+            out_has_data: false,
+            lost: false,
+            sent: 0,
+        }
+    }
+
+    pub(super) fn install(&mut self, encoder: E) {
+        self.encoder = Some(encoder);
+    }
+
+    pub(super) fn encoder(&mut self) -> Option<&mut E> {
+        self.encoder.as_mut()
+    }
+
+    /// Whether bytes that were taken never reached the inner channel.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost || self.out_has_data || !self.plain.is_empty()
+    }
+
+    /// From now on writes fail with `error`; what is encoded already (an alert, say) is still sent.
+    pub(super) fn refuse(&mut self, error: &Error, facts: &SharedFacts) {
+        if !self.plain.is_empty() {
+            self.lost = true;
+            self.plain.clear();
+        }
+        if self.refusal.is_none() {
+            self.refusal = Some(error.clone());
+        }
+        facts.set(Facts::WRITE_DONE, true);
+    }
+
+    /// Publishes what the last operation left.
+    fn publish(&mut self, facts: &SharedFacts) {
+        if self.out.is_empty() {
+            self.out_has_data = false;
+        }
+        let unsent = !self.out.is_empty() || (!self.corked && !self.plain.is_empty());
+        facts.set(Facts::UNSENT, unsent);
+    }
+
+    /// Sends what is encoded, and replies, as far as the inner channel takes them.
+    ///
+    /// `WouldBlock` where it does not take all.
+    pub(super) fn push(&mut self, to: Outlet<'_>) -> Result<()> {
+        let result = self.push_out(to);
+        self.publish(to.facts);
+        result
+    }
+
+    fn push_out(&mut self, to: Outlet<'_>) -> Result<()> {
+        loop {
+            if self.out.len() < REPLIES_BELOW {
+                if let Some(encoder) = &mut self.encoder {
+                    if let Err(error) = encoder.pump(&mut self.out) {
+                        self.refuse(&error, to.facts);
+                    }
+                }
+            }
+            if self.out.is_empty() {
+                return Ok(());
+            }
+            match to.inner.writev_full(&[IoSlice::new(self.out.as_slice())], &[], WriteFlags::DONT_WAIT) {
+                Ok(count) => {
+                    self.out.consume(count.min(self.out.len()));
+                    self.sent += count as u64;
+                }
+                Err(error) if error.is_passing() => return Err(error),
+                Err(error) => return Err(self.output_failed(error, to)),
+            }
+        }
+    }
+
+    /// The inner channel takes no more, ever.
+    fn output_failed(&mut self, error: Error, to: Outlet<'_>) -> Error {
+        let error = error.during("write");
+        self.lost |= self.out_has_data;
+        self.out.clear();
+        self.out_has_data = false;
+        self.refuse(&error, to.facts);
+        error
+    }
+
+    /// Sends what is encoded and, unless corked or `all`, what cork gathered.
+    pub(super) fn push_gathered(&mut self, to: Outlet<'_>, all: bool) -> Result<()> {
+        let result = self.push_out(to).and_then(|()| {
+            if self.plain.is_empty() || (self.corked && !all) {
+                return Ok(());
+            }
+            self.encode_gathered()?;
+            self.push_out(to)
+        });
+        self.publish(to.facts);
+        result
+    }
+
+    fn encode_gathered(&mut self) -> Result<()> {
+        let Some(encoder) = &mut self.encoder else { return Ok(()) };
+        let pieces = [IoSlice::new(self.plain.as_slice())];
+        let mut source = Source::new(&pieces, usize::MAX);
+        encoder.encode(&mut source, &mut self.out)?;
+        while !source.is_empty() {
+            let chunk = source.chunk();
+            self.out.extend(chunk);
+            source.consume(chunk.len());
+        }
+        self.out_has_data = true;
+        self.plain.clear();
+        self.plain.release();
+        Ok(())
+    }
+
+    fn writable(&self, layer: &'static str) -> Result<()> {
+        if let Some(error) = &self.refusal {
+            return Err(error.clone());
+        }
+        if self.encoder.is_none() {
+            return Err(Error::new(ErrorKind::NotOpen, layer, "call handshake first"));
+        }
+        if self.ending != Ending::No {
+            return Err(Error::new(ErrorKind::BrokenPipe, layer, "our output was ended with close_write"));
+        }
+        Ok(())
+    }
+
+    /// One attempt to take bytes from `bufs`: how many were taken.
+    pub(super) fn write(&mut self, to: Outlet<'_>, bufs: &[IoSlice<'_>]) -> Result<usize> {
+        self.writable(to.layer)?;
+        let result = if self.corked { self.gather(to, bufs) } else { self.send(to, bufs) };
+        self.publish(to.facts);
+        result
+    }
+
+    fn send(&mut self, to: Outlet<'_>, bufs: &[IoSlice<'_>]) -> Result<usize> {
+        self.push_gathered(to, true)?;
+        self.encode_and_send(to, Source::new(bufs, to.limits.queued_bytes))
+    }
+
+    fn gather(&mut self, to: Outlet<'_>, bufs: &[IoSlice<'_>]) -> Result<usize> {
+        let pushed = self.push_out(to);
+        if let Err(error) = &pushed {
+            if !error.is_passing() {
+                return Err(error.clone());
+            }
+        }
+        let unit = self.encoder.as_ref().map_or(1, |encoder| encoder.unit().max(1));
+        let room = CORK_BYTES.max(unit) / unit * unit;
+        let mut source = Source::new(bufs, to.limits.queued_bytes);
+        if self.plain.len() + source.len() < room {
+            let count = source.len();
+            self.copy_to_plain(&mut source, count);
+            return Ok(count);
+        }
+        pushed?;
+        if self.plain.is_empty() {
+            let whole = source.len() / unit * unit;
+            return self.encode_and_send(to, Source::new(bufs, whole));
+        }
+        let count = room - self.plain.len();
+        self.copy_to_plain(&mut source, count);
+        self.encode_gathered()?;
+        // A failure is latched by now, and `count` bytes are taken.
+        let _ = self.push_out(to);
+        Ok(count)
+    }
+
+    fn copy_to_plain(&mut self, source: &mut Source<'_, '_>, count: usize) {
+        let mut left = count;
+        while left > 0 {
+            let chunk = source.chunk();
+            let here = chunk.len().min(left);
+            self.plain.extend(&chunk[..here]);
+            source.consume(here);
+            left -= here;
+        }
+    }
+
+    /// Encodes all of `source` and sends it; with nothing encoded in front of it.
+    fn encode_and_send(&mut self, to: Outlet<'_>, mut source: Source<'_, '_>) -> Result<usize> {
+        let Some(encoder) = &mut self.encoder else { return Ok(0) };
+        let count = source.len();
+        let before = self.out.len();
+        if let Err(error) = encoder.encode(&mut source, &mut self.out) {
+            self.out.truncate_by(self.out.len() - before);
+            let error = error.during("write");
+            self.refuse(&error, to.facts);
+            return Err(error);
+        }
+        self.out_has_data = true;
+        let sent = self.sent;
+        match self.send_behind(to, source).and_then(|()| self.push_out(to)) {
+            Err(error) if !error.is_passing() && self.sent == sent => Err(error),
+            _ => Ok(count),
+        }
+    }
+
+    /// Sends `out` and then `source` as it is; a rest is copied to `out`, for its header has left.
+    fn send_behind(&mut self, to: Outlet<'_>, mut source: Source<'_, '_>) -> Result<()> {
+        while !source.is_empty() {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            pieces[0] = IoSlice::new(self.out.as_slice());
+            let mut ahead = source.clone();
+            for piece in &mut pieces[1..] {
+                let chunk = ahead.chunk();
+                *piece = IoSlice::new(chunk);
+                ahead.consume(chunk.len());
+            }
+            match to.inner.writev_full(&pieces, &[], WriteFlags::DONT_WAIT) {
+                Ok(sent) => {
+                    let header = self.out.len();
+                    self.sent += sent as u64;
+                    self.out.consume(sent.min(header));
+                    source.consume(sent.saturating_sub(header).min(source.len()));
+                }
+                Err(error) if error.is_passing() => {
+                    while !source.is_empty() {
+                        let chunk = source.chunk();
+                        self.out.extend(chunk);
+                        source.consume(chunk.len());
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(self.output_failed(error, to)),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self, to: Outlet<'_>) -> Result<()> {
+        if self.ending == Ending::No {
+            self.writable(to.layer)?;
+        }
+        self.push_gathered(to, true)
+    }
+
+    pub(super) fn set_cork(&mut self, to: Outlet<'_>, cork: bool) {
+        self.corked = cork;
+        if !cork && self.encoder.is_some() {
+            // What does not go now goes with a later call; a failure is latched.
+            let _ = self.push_gathered(to, true);
+        }
+        self.publish(to.facts);
+    }
+
+    /// Encodes our end, once, and pushes it; the inner channel's write side is the caller's to end.
+    pub(super) fn finish(&mut self, to: Outlet<'_>) -> Result<()> {
+        let result = self.encode_end().and_then(|()| self.push_out(to));
+        self.publish(to.facts);
+        match (result, &self.refusal) {
+            (Ok(()), Some(error)) if self.ending != Ending::Done => Err(error.clone()),
+            (result, _) => result,
+        }
+    }
+
+    fn encode_end(&mut self) -> Result<()> {
+        if self.ending != Ending::No || self.refusal.is_some() {
+            return Ok(());
+        }
+        if !self.plain.is_empty() {
+            self.encode_gathered()?;
+        }
+        if let Some(encoder) = &mut self.encoder {
+            encoder.pump(&mut self.out)?;
+            encoder.finish(&mut self.out)?;
+        }
+        self.ending = Ending::Encoded;
+        Ok(())
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.ending == Ending::Done
+    }
+
+    pub(super) fn set_done(&mut self) {
+        self.ending = Ending::Done;
+    }
+
+    /// Gives idle storage back.
+    pub(super) fn release(&mut self) {
+        self.out.release();
+        self.plain.release();
+    }
+
+    /// Frees what is held.
+    pub(super) fn clear(&mut self) {
+        self.out.clear();
+        self.plain.clear();
+        self.release();
+    }
+}
