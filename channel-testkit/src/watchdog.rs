@@ -107,7 +107,7 @@ fn guard() {
         };
         let left = first.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            bark(first);
+            bark(&watched, first);
         }
         let woken = kennel.changed.wait_timeout(watched, left).unwrap_or_else(PoisonError::into_inner);
         watched = woken.0;
@@ -115,11 +115,14 @@ fn guard() {
 }
 
 /// Says what hangs and ends the process. Not by `eprintln!`: the test harness would catch that and never show it.
-fn bark(test: &Test) -> ! {
+fn bark(watched: &Watched, late: &Test) -> ! {
     let mut report = format!(
-        "\nwatchdog: test `{}` (thread {}) did not finish within {:?}; {TIMEOUT_VARIABLE} changes that\n",
-        test.name, test.thread, test.timeout
+        "\nwatchdog: test `{}` did not finish within {:?}; {TIMEOUT_VARIABLE} changes that\n",
+        late.name, late.timeout
     );
+    for test in watched.tests.values() {
+        let _ = writeln!(report, "  under way: `{}` on thread {}", test.name, test.thread);
+    }
     report.push_str(&threads());
     let _ = std::io::stderr().write_all(report.as_bytes());
     std::process::abort()
@@ -132,11 +135,16 @@ fn this_thread() -> String {
     number.map_or_else(|| "?".to_owned(), |number| number.to_string_lossy().into_owned())
 }
 
-/// One line for each thread of this process: number, name, state, where it sleeps in the kernel, and in which system call.
+/// One line for each thread of this process but the watchdog: number, name, state, where it sleeps in the kernel, and in which system call.
 /// Where the kernel does not tell, a `?`.
 fn threads() -> String {
     let mut lines = String::new();
+    let own = this_thread();
     for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let number = task.file_name().to_string_lossy().into_owned();
+        if number == own {
+            continue;
+        }
         let path = task.path();
         let read = |file: &str| fs::read_to_string(path.join(file)).unwrap_or_default();
         let status = read("status");
@@ -144,8 +152,7 @@ fn threads() -> String {
         let word = |text: String| text.split_whitespace().next().unwrap_or("?").to_owned();
         let _ = writeln!(
             lines,
-            "  thread {} `{}`: {state}, in {}, system call {}",
-            task.file_name().to_string_lossy(),
+            "  thread {number} `{}`: {state}, in {}, system call {}",
             read("comm").trim(),
             word(read("wchan")),
             word(read("syscall")),
