@@ -3,17 +3,27 @@
 //! [`conformance!`](crate::conformance) makes named tests of them; [`CLAUSES`] lists them for anyone who wants to run them in
 //! another way. Each clause fails by a panic that names the promise and says what was seen.
 
+mod cork;
 mod end;
+mod endings;
+mod progress;
 mod read;
 mod setup;
+mod shutdown;
+mod write;
 
 use std::any::Any;
 use std::fmt;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
+pub use cork::*;
+pub use endings::*;
+pub use progress::*;
 pub use read::*;
 pub use setup::{IntoPair, Mode, Options, Pair, Setup};
+pub use shutdown::*;
+pub use write::*;
 
 use crate::watchdog;
 
@@ -31,6 +41,27 @@ macro_rules! __each_clause {
             r5_every_byte_arrives_once_in_order
             r6_peek_does_not_consume
             r7_what_a_lend_leaves_comes_next
+            w1_the_count_of_a_write_is_exact
+            w2_would_block_takes_nothing
+            w3_a_write_of_nothing_touches_nothing
+            w4_a_long_list_is_a_short_write
+            w5_a_blocking_write_leaves_nothing_behind
+            w6_a_write_to_a_peer_that_is_gone_is_an_error
+            w7_a_failure_after_taking_is_reported
+            w8_flush_pushes_everything
+            w9_a_writer_whose_peer_does_not_read_is_told
+            w10_no_stall_without_flush
+            w11_a_peer_that_does_not_read_cannot_freeze_a_reader
+            c1_corked_writes_gather_and_are_bounded
+            c2_uncorking_pushes_without_blocking
+            c3_cork_and_delay_change_no_byte
+            e1_a_clean_end_comes_after_all_data
+            e2_a_truncated_end_is_told_from_a_clean_one
+            e3_close_write_ends_our_output_alone
+            s1_shutdown_wakes_blocked_calls
+            s2_shutdown_never_blocks
+            s3_close_is_polite_bounded_and_final
+            s4_drop_is_abrupt_and_leaks_nothing
         }
     };
 }

@@ -114,7 +114,7 @@ impl Setup {
 
     /// As [`pair`](Self::pair), with buffers as small as the maker can.
     pub(super) fn small_pair(&self) -> (End, End) {
-        self.pair_with(&Options { small_buffers: true, ..Options::default() })
+        self.pair_with(&Options { small_buffers: true, limits: small_limits() })
     }
 
     pub(super) fn pair_with(&self, options: &Options) -> (End, End) {
@@ -156,6 +156,11 @@ impl Setup {
         self.run.abandoned.store(true, Ordering::Relaxed);
         *self.run.step.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// So that a layer over small buffers is full soon, too, and a test need not push much through them.
+pub(super) fn small_limits() -> Limits {
+    Limits { queued_bytes: 32 * 1024, ..Limits::default() }
 }
 
 /// Drives both handshakes to their end, and everything they leave behind.

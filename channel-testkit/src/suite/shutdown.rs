@@ -1,0 +1,223 @@
+//! S: the abrupt end, the polite one, and none at all.
+
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Weak;
+use std::time::Duration;
+
+use channel_core::{Channel, ChannelExt, Direction, Error, Features, Limits, Readiness, Result};
+
+use super::end::{End, Task, UNBOUNDED, assert_stream, stream};
+use super::setup::small_limits;
+use super::{Options, Setup};
+
+/// \[S1\] `shutdown` wakes calls that are blocked in the directions it ends, on every leaf.
+pub fn s1_shutdown_wakes_blocked_calls(setup: &Setup) {
+    for how in [Shutdown::Read, Shutdown::Write, Shutdown::Both] {
+        let (near, far) = setup.small_pair();
+        if !near.has_feature(Features::SHUTDOWN) {
+            let refused = near.shutdown(how);
+            assert!(
+                refused.as_ref().is_err_and(Error::is_unsupported),
+                "shutdown({how:?}) without SHUTDOWN gave {refused:?}"
+            );
+            continue;
+        }
+        let (reader, writer, taken) = block_both(&near);
+        setup.promptly("shutdown", || near.shutdown(how)).expect("shutdown");
+        if how == Shutdown::Write {
+            far.put(b"read");
+        } else {
+            setup.step("waiting for a reader that shutdown of reading should wake");
+        }
+        let read = reader.join();
+        match (how, &read) {
+            (Shutdown::Write, Ok(bytes)) => assert_eq!(bytes, b"read", "shutdown of writing disturbed the reader"),
+            (_, Ok(bytes)) if bytes.is_empty() => {}
+            _ => panic!("a blocked read ended by shutdown({how:?}) gave {read:?}"),
+        }
+        if how == Shutdown::Read {
+            setup.step("waiting for a writer that shutdown of reading leaves alone");
+            let seen = far.take(taken + 1);
+            assert_stream(0, &seen);
+        } else {
+            setup.step("waiting for a writer that shutdown of writing should wake");
+        }
+        let written = writer.join();
+        match (how, &written) {
+            (Shutdown::Read, Ok(())) => {}
+            (Shutdown::Write | Shutdown::Both, Err(error)) if error.is_disconnected() || error.is_closed() => {}
+            _ => panic!("a blocked write met by shutdown({how:?}) gave {written:?}"),
+        }
+    }
+}
+
+/// \[S2\] `shutdown` never blocks, whoever is inside the channel.
+pub fn s2_shutdown_never_blocks(setup: &Setup) {
+    let (near, _far) = setup.small_pair();
+    if !near.has_feature(Features::SHUTDOWN) {
+        assert!(near.shutdown(Shutdown::Both).is_err(), "shutdown without SHUTDOWN is refused");
+        return;
+    }
+    let (reader, writer, _) = block_both(&near);
+    setup.promptly("shutdown with a reader and a writer inside", || near.shutdown(Shutdown::Both)).expect("shutdown");
+    setup.promptly("a second shutdown", || near.shutdown(Shutdown::Both)).expect("a second shutdown");
+    setup.step("waiting for the reader and the writer after shutdown");
+    drop((reader.join(), writer.join()));
+
+    // Somebody is in the polite end.
+    let (near, _far) = setup.small_pair();
+    near.fill(0, UNBOUNDED);
+    let closing = in_background(&near, |near| near.drive(Direction::Write, Channel::close));
+    closing.until_asleep();
+    drop(setup.promptly("shutdown while somebody closes", || near.shutdown(Shutdown::Both)));
+    setup.step("waiting for close after shutdown");
+    drop(closing.join());
+
+    // Somebody is in the handshake, where there is one.
+    let (near, _far) = setup.unopened(&Options::default());
+    near.apply_mode();
+    let opening = in_background(&near, |near| near.drive(Direction::Read, Channel::handshake));
+    opening.until_asleep();
+    let was_open = opening.is_finished();
+    setup.promptly("shutdown during the handshake", || near.shutdown(Shutdown::Both)).expect("shutdown");
+    setup.step("waiting for a handshake that shutdown should end");
+    let opened = opening.join();
+    assert!(opened.is_err() || was_open, "a handshake without a peer, met by shutdown, gave {opened:?}");
+}
+
+/// \[S3\] `close` ends our output politely within the linger, wakes a blocked reader, and releases the descriptors when the last
+/// call has left; it is idempotent, and later calls get `Closed`.
+pub fn s3_close_is_polite_bounded_and_final(setup: &Setup) {
+    let close = |near: &End| near.drive(Direction::Write, Channel::close);
+    let (near, far) = setup.pair();
+    near.set_cork(true);
+    near.write_whole(&stream(0, 2000)).expect("a corked write");
+    let reading = Task::spawn(move || far.take_to_end());
+    setup.step("closing with output held");
+    close(&near).expect("close with a peer that reads");
+    let (bytes, ended) = reading.join();
+    assert!(ended.is_ok(), "the peer saw close as {ended:?}");
+    assert_eq!(bytes.len(), 2000, "bytes that arrived before the end that close made");
+    assert_stream(0, &bytes);
+    assert_closed(&near);
+    let again = close(&near);
+    assert!(again.is_ok(), "a second close gave {again:?}");
+
+    let linger = Duration::from_millis(50);
+    let limits = Limits { linger, ..Limits::default() };
+    let (near, far) = setup.pair_with(&Options { limits, ..Options::default() });
+    let files = polled_files(&near, false);
+    let reader = in_background(&near, |near| near.read_some(&mut [0; 8]));
+    reader.until_asleep();
+    setup.step("closing while a reader is blocked");
+    close(&near).expect("close while a reader is blocked");
+    setup.step("waiting for a reader that close should wake");
+    let read = reader.join();
+    let woken = matches!(read, Ok(0)) || read.as_ref().is_err_and(Error::is_closed);
+    assert!(woken, "a blocked read ended by close gave {read:?}");
+    drop(far);
+    assert_released(&files, "closed, with nobody inside");
+
+    let limits = Limits { linger, ..small_limits() };
+    let (near, _far) = setup.pair_with(&Options { small_buffers: true, limits });
+    near.fill(0, UNBOUNDED);
+    setup.promptly("close with output that the peer does not read", || drop(close(&near)));
+    assert_closed(&near);
+}
+
+/// \[S4\] Dropping a channel never blocks, sends nothing more, and leaks nothing.
+pub fn s4_drop_is_abrupt_and_leaks_nothing(setup: &Setup) {
+    let (near, far) = setup.small_pair();
+    let mut files = polled_files(&near, true);
+    files.extend(polled_files(&far, true));
+    let taken = near.fill(0, UNBOUNDED);
+    setup.promptly("drop with output held", || drop(near));
+    setup.step("the peer reads on after a drop");
+    let (bytes, _) = far.take_to_end();
+    assert!(bytes.len() <= taken, "{} bytes arrived of {taken} that were taken", bytes.len());
+    assert_stream(0, &bytes);
+    drop(far);
+    assert_released(&files, "both ends dropped");
+
+    let (near, far) = setup.pair();
+    if near.next_layer().is_none() {
+        return; // what a leaf took is the system's already
+    }
+    near.set_cork(true);
+    near.write_whole(&stream(0, 64)).expect("a corked write");
+    // Longer than the system itself holds corked segments back, see TCP_CORK in tcp(7).
+    let held = !far.wait(Direction::Read, Some(Duration::from_millis(250))).expect("a wait");
+    setup.promptly("drop with output corked", || drop(near));
+    setup.step("the peer reads on after a drop");
+    let (bytes, _) = far.take_to_end();
+    assert!(bytes.is_empty() || !held, "drop sent {} bytes that were held back until then", bytes.len());
+}
+
+fn in_background<T: Send + 'static>(near: &End, body: impl FnOnce(&End) -> T + Send + 'static) -> Task<T> {
+    let near = near.clone();
+    Task::spawn(move || body(&near))
+}
+
+/// A reader and a writer that are blocked in `near`, and how many bytes the channel had taken before the writer's one.
+fn block_both(near: &End) -> (Task<Result<Vec<u8>>>, Task<Result<()>>, usize) {
+    let taken = near.fill(0, UNBOUNDED);
+    let reader = in_background(near, |near| {
+        let mut buf = [0; 4];
+        let count = near.read_some(&mut buf)?;
+        // All that a test sends at once, even if it comes in pieces.
+        if count > 0 {
+            buf[count..].copy_from_slice(&near.take(4 - count));
+        }
+        Ok(if count == 0 { Vec::new() } else { buf.to_vec() })
+    });
+    let writer = in_background(near, move |near| {
+        near.write_whole(&stream(taken, 1))?;
+        near.flush_all()
+    });
+    reader.until_asleep();
+    writer.until_asleep();
+    (reader, writer, taken)
+}
+
+fn assert_closed(near: &End) {
+    let mut results = vec![
+        ("read", near.read_some(&mut [0; 8]).map(drop)),
+        ("write", near.write_some(b"x").map(drop)),
+        ("flush", near.flush_all()),
+        ("handshake", near.drive(Direction::Read, Channel::handshake)),
+    ];
+    if near.has_feature(Features::CLOSE_WRITE) {
+        results.push(("close_write", near.drive(Direction::Write, Channel::close_write)));
+    }
+    if near.has_feature(Features::READ_BUF) {
+        results.push(("with_read_buf", near.with_read_buf(&mut |_| 0).map(drop)));
+    }
+    for (call, result) in results {
+        assert!(result.as_ref().is_err_and(Error::is_closed), "{call} after close gave {result:?}");
+    }
+}
+
+/// The descriptors a waiter would poll now, not kept alive. Without `all`, no eventfds: those wake waiters, are the channel's own
+/// and may live as long as it does.
+fn polled_files(near: &End, all: bool) -> Vec<(Weak<OwnedFd>, String)> {
+    let mut files = Vec::new();
+    for direction in [Direction::Read, Direction::Write] {
+        if let Readiness::Wait(interests) = near.readiness(direction) {
+            for interest in interests.iter() {
+                let link = std::fs::read_link(format!("/proc/self/fd/{}", interest.fd.as_raw_fd())).unwrap_or_default();
+                let what = link.display().to_string();
+                if all || !what.contains("eventfd") {
+                    files.push((std::sync::Arc::downgrade(&interest.fd), what));
+                }
+            }
+        }
+    }
+    files
+}
+
+fn assert_released(files: &[(Weak<OwnedFd>, String)], when: &str) {
+    for (file, what) in files {
+        assert!(file.upgrade().is_none(), "{when}, but a descriptor is still open: {what}");
+    }
+}
