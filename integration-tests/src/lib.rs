@@ -1,5 +1,5 @@
-//! What the cross-layer tests and the benchmarks share: throw-away certificates, connected sockets, content whose order can be
-//! checked, and the peers that our stacks are judged by.
+//! What the cross-layer tests and the benchmarks share: throw-away certificates, connected sockets, our stacks over them,
+//! content whose order can be checked, and the peers that our stacks are judged by.
 
 #![forbid(unsafe_code)]
 
@@ -8,6 +8,8 @@ pub mod certificates;
 pub mod content;
 pub mod peers;
 pub mod sockets;
+pub mod stacks;
+pub mod words;
 
 /// Anything that ends a test or a benchmark.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -5,13 +5,16 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-/// What a connection runs over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// A unix socket pair.
-    Unix,
-    /// TCP on 127.0.0.1, port chosen by the system, `TCP_NODELAY` set.
-    Tcp,
+use crate::words::words;
+
+words! {
+    /// What a connection runs over.
+    Transport {
+        /// A unix socket pair.
+        Unix = "unix",
+        /// TCP on 127.0.0.1, port chosen by the system, `TCP_NODELAY` set.
+        Tcp = "tcp",
+    }
 }
 
 /// One end of a connection: a bare socket, blocking.

@@ -1,43 +1,11 @@
 //! What a user may ask of `stackbench`: `key=value` words, each with a default.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::content;
 use crate::sockets::Transport;
-
-/// A request that makes no sense, in one line for the person who made it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refusal(pub String);
-
-/// An enum whose values are words of the command line and of the output.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name {
-            $($(#[$value_doc])* $value,)+
-        }
-
-        impl $name {
-            fn parse(key: &str, word: &str) -> Result<Self, Refusal> {
-                match word {
-                    $($word => Ok(Self::$value),)+
-                    _ => Err(Refusal(format!("{key}={word}: choose one of {}", [$($word),+].join(", ")))),
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    $(Self::$value => $word,)+
-                })
-            }
-        }
-    };
-}
+use crate::stacks::Stack;
+use crate::words::{Refusal, words};
 
 words! {
     /// Whose code moves the bytes, at both ends.
@@ -50,20 +18,6 @@ words! {
         Rustls = "rustls",
         /// tungstenite, over `StreamOwned` where there is TLS.
         Tungstenite = "tungstenite",
-    }
-}
-
-words! {
-    /// The layers.
-    Stack {
-        /// A socket alone.
-        Plain = "plain",
-        /// TLS over a socket.
-        Tls = "tls",
-        /// WebSocket over a socket.
-        Ws = "ws",
-        /// WebSocket over TLS over a socket.
-        Wss = "wss",
     }
 }
 
@@ -166,7 +120,7 @@ impl Options {
             };
             match key {
                 "peer" => options.peer = Peer::parse(key, value)?,
-                "transport" => options.transport = transport(value)?,
+                "transport" => options.transport = Transport::parse(key, value)?,
                 "stack" => options.stack = Stack::parse(key, value)?,
                 "dir" => options.dir = Sends::parse(key, value)?,
                 "mode" => options.mode = Mode::parse(key, value)?,
@@ -203,14 +157,6 @@ impl Options {
     }
 }
 
-fn transport(word: &str) -> Result<Transport, Refusal> {
-    match word {
-        "unix" => Ok(Transport::Unix),
-        "tcp" => Ok(Transport::Tcp),
-        _ => Err(Refusal(format!("transport={word}: choose one of unix, tcp"))),
-    }
-}
-
 fn number(key: &str, word: &str, least: usize, most: usize) -> Result<usize, Refusal> {
     match word.parse() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
@@ -226,15 +172,6 @@ pub fn seconds(word: &str) -> Result<Duration, Refusal> {
     match word.parse::<f64>() {
         Ok(secs) if (0.05..=3600.0).contains(&secs) => Ok(Duration::from_secs_f64(secs)),
         _ => Err(Refusal(format!("secs={word}: give a number from 0.05 to 3600"))),
-    }
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unix => "unix",
-            Self::Tcp => "tcp",
-        })
     }
 }
 

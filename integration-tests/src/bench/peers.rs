@@ -1,16 +1,18 @@
 //! The two ends of a benchmark, whoever's code they are.
 
+mod project;
 mod raw;
 mod tungstenite;
 
 use std::sync::Arc;
 
+use channel_core::Channel;
 use rustls::crypto::CryptoProvider;
 
-use super::options::{Cipher, Options, Peer, Provider, Sends, Stack};
+use super::options::{Cipher, Options, Peer, Provider, Sends};
 use crate::content::Checker;
 use crate::sockets::{self, Socket};
-use crate::{Failure, peers};
+use crate::{Failure, peers, stacks};
 
 /// The end that sends.
 pub trait Sender: Send {
@@ -67,7 +69,7 @@ impl End {
         Ok(match self.options.peer {
             Peer::Raw | Peer::Rustls => Box::new(raw::Bytes::sending(self.into_stream()?)),
             Peer::Tungstenite => Box::new(tungstenite::Messages::new(self.into_websocket()?, mode)),
-            Peer::Project => return Err("not built yet".into()),
+            Peer::Project => Box::new(project::Stacked::sending(self.into_channel()?, mode)?),
         })
     }
 
@@ -76,22 +78,30 @@ impl End {
         Ok(match self.options.peer {
             Peer::Raw | Peer::Rustls => Box::new(raw::Bytes::receiving(self.into_stream()?, buffer)),
             Peer::Tungstenite => Box::new(tungstenite::Messages::new(self.into_websocket()?, mode)),
-            Peer::Project => return Err("not built yet".into()),
+            Peer::Project => Box::new(project::Stacked::receiving(self.into_channel()?, buffer)?),
         })
     }
 
     /// The bare socket, or rustls' `StreamOwned` over it.
     fn into_stream(self) -> Result<Box<dyn peers::Stream>, Failure> {
-        match self.options.stack {
-            Stack::Plain | Stack::Ws => Ok(Box::new(self.socket)),
-            Stack::Tls | Stack::Wss => {
-                let provider = crypto(self.options.provider, self.options.cipher);
-                if self.is_client {
-                    peers::rustls_client(self.socket, provider)
-                } else {
-                    peers::rustls_server(self.socket, provider)
-                }
-            }
+        if !self.options.stack.has_tls() {
+            return Ok(Box::new(self.socket));
+        }
+        let provider = crypto(self.options.provider, self.options.cipher);
+        if self.is_client {
+            peers::rustls_client(self.socket, provider)
+        } else {
+            peers::rustls_server(self.socket, provider)
+        }
+    }
+
+    fn into_channel(self) -> Result<Box<dyn Channel>, Failure> {
+        let provider = crypto(self.options.provider, self.options.cipher);
+        let leaf = stacks::leaf(self.socket)?;
+        if self.is_client {
+            stacks::client(self.options.stack, leaf, provider)
+        } else {
+            stacks::server(self.options.stack, leaf, provider)
         }
     }
 

@@ -144,6 +144,8 @@ fn receive(receiver: &mut dyn Receiver, phase: &Phase) -> Result<(Window, u64), 
     while receiver.receive(&mut checker)? {
         window.is_over_at(phase, checker.received())?;
     }
+    // The sender may have seen that it is over, and ended, between two looks of ours.
+    window.is_over_at(phase, checker.received())?;
     Ok((window, checker.received()))
 }
 

@@ -7,8 +7,9 @@
 use std::process::ExitCode;
 
 use integration_tests::Failure;
-use integration_tests::bench::options::{KEYS, Options, Refusal};
+use integration_tests::bench::options::{KEYS, Options};
 use integration_tests::bench::stream;
+use integration_tests::words::Refusal;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
