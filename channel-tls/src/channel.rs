@@ -1,0 +1,171 @@
+//! The public face: a TLS session over another channel, as a channel.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+#[cfg(doc)]
+use channel_core::ErrorKind;
+use channel_core::{Channel, Layered, Limits, Result};
+use rustls::pki_types::CertificateDer;
+use rustls::{CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
+
+use crate::credentials::{ClientCredentials, ServerCredentials};
+use crate::engine::{TlsDecoder, TlsEncoder};
+use crate::fault::LAYER;
+use crate::handshake::{Facts, TlsHandshake};
+
+/// A TLS session over another channel.
+///
+/// It opens with [`handshake`](Channel::handshake); until then reads and writes say `NotOpen` \[N1\]. What the handshake agreed
+/// on can be asked for afterwards. A client whose certificate the server refuses learns that from its first read in TLS 1.3,
+/// where the server answers last.
+///
+/// # Endings
+/// [`close_write`](Channel::close_write) sends close_notify, and reading goes on; a peer that ends its stream without one gives
+/// [`UnexpectedEof`](ErrorKind::UnexpectedEof) \[E2\] (RFC 8446 §6.1).
+///
+/// # Threads
+/// As every [`Channel`]. Both directions share the session of rustls 0.23, so sealing and opening take turns; waiting never
+/// holds it.
+#[derive(Debug)]
+pub struct TlsChannel {
+    layered: Layered<TlsDecoder, TlsEncoder>,
+    role: Role,
+    facts: Arc<OnceLock<Facts>>,
+}
+
+/// Which side of a session a channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It began the session.
+    Client,
+    /// It was asked for one.
+    Server,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
+}
+
+impl TlsChannel {
+    /// A client's side over `inner`. The server must show a certificate for `server_name`, a DNS name or an IP address. Does
+    /// no I/O.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if `server_name` is neither.
+    pub fn client(
+        inner: Box<dyn Channel>,
+        credentials: &ClientCredentials,
+        server_name: &str,
+        limits: Limits,
+    ) -> Result<Self> {
+        Self::client_with_config(inner, credentials.config(), server_name, limits)
+    }
+
+    /// A client's side over `inner` with a ready-made rustls configuration, whose provider, verifier and resumption store it
+    /// uses as they are.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client), and what rustls says against the configuration.
+    pub fn client_with_config(
+        inner: Box<dyn Channel>,
+        config: Arc<ClientConfig>,
+        server_name: &str,
+        limits: Limits,
+    ) -> Result<Self> {
+        let handshake = TlsHandshake::client(config, server_name, limits.input_bytes);
+        Ok(Self::over(inner, Role::Client, handshake.map_err(|error| error.during("open"))?, limits))
+    }
+
+    /// A server's side over `inner`. Does no I/O.
+    ///
+    /// # Errors
+    /// What rustls says against the credentials.
+    pub fn server(inner: Box<dyn Channel>, credentials: &ServerCredentials, limits: Limits) -> Result<Self> {
+        Self::server_with_config(inner, credentials.config(), limits)
+    }
+
+    /// A server's side over `inner` with a ready-made rustls configuration, whose provider, resolver and verifier it uses as
+    /// they are.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) if the configuration takes 0-RTT data, which an attacker can replay; what
+    /// rustls says against the configuration.
+    pub fn server_with_config(inner: Box<dyn Channel>, config: Arc<ServerConfig>, limits: Limits) -> Result<Self> {
+        let handshake = TlsHandshake::server(&config, limits.input_bytes);
+        Ok(Self::over(inner, Role::Server, handshake.map_err(|error| error.during("open"))?, limits))
+    }
+
+    fn over(inner: Box<dyn Channel>, role: Role, handshake: TlsHandshake, limits: Limits) -> Self {
+        let facts = handshake.facts();
+        Self { layered: Layered::with_handshake(LAYER, inner, Box::new(handshake), limits), role, facts }
+    }
+
+    /// Makes new keys for what we send, and asks the peer to do the same (RFC 8446 §4.6.3). rustls does so by itself before
+    /// keys wear out; this is for a session that will be idle for long. Peers may take many requests without data in between
+    /// for an attack.
+    ///
+    /// # Errors
+    /// [`NotOpen`](ErrorKind::NotOpen) before the handshake has completed; [`Unsupported`](ErrorKind::Unsupported) with TLS 1.2;
+    /// [`BrokenPipe`](ErrorKind::BrokenPipe) after our close_notify; what ended the session.
+    ///
+    /// # Blocking
+    /// Counts as the writer; pushes what it can.
+    pub fn request_key_update(&self) -> Result<()> {
+        self.layered.control(TlsEncoder::request_key_update)?.map_err(|error| error.during("request_key_update"))
+    }
+
+    /// Which side this is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The protocol version; `None` before the handshake has completed.
+    #[must_use]
+    pub fn protocol_version(&self) -> Option<ProtocolVersion> {
+        Some(self.facts.get()?.version)
+    }
+
+    /// The cipher suite; `None` before the handshake has completed.
+    #[must_use]
+    pub fn cipher_suite(&self) -> Option<CipherSuite> {
+        Some(self.facts.get()?.suite)
+    }
+
+    /// The application protocol agreed on (ALPN, RFC 7301); `None` without one, and before the handshake has completed.
+    #[must_use]
+    pub fn alpn_protocol(&self) -> Option<&[u8]> {
+        self.facts.get()?.alpn.as_deref()
+    }
+
+    /// The peer's certificate chain, its own certificate first; `None` before the handshake has completed, and empty for a
+    /// client that was not asked for one.
+    #[must_use]
+    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        Some(&self.facts.get()?.peer_certificates)
+    }
+
+    /// On a server, the name the client asked for (SNI, RFC 6066 §3). It is the client's claim, not proof of anything.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.facts.get()?.server_name.as_deref()
+    }
+
+    fn line(&self) -> String {
+        match self.facts.get() {
+            None => format!("tls {} (not open)", self.role),
+            Some(facts) => {
+                let version = format!("{:?}", facts.version).replace('_', ".");
+                format!("tls {} {version} {:?}", self.role, facts.suite)
+            }
+        }
+    }
+}
+
+channel_core::forward_channel!(TlsChannel => |self| &self.layered, describe_layer => self.line());

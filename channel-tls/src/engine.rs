@@ -1,0 +1,131 @@
+//! The two halves of an open session over byte slices: what comes in, what goes out.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use channel_core::engine::{Decoded, Decoder, Encoder, Sink, Source, Stopped};
+use channel_core::{Buffer, ErrorKind, Result};
+
+use crate::fault;
+use crate::session::{RECORD, Session, record_len};
+
+/// An open session, shared: rustls 0.23 keeps both directions in one object. The lock is held for memory work only.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Mutex<Session>>);
+
+impl Shared {
+    fn lock(&self) -> Result<MutexGuard<'_, Session>> {
+        self.0.lock().map_err(|_| fault::error(ErrorKind::Internal, "an earlier call panicked inside this session"))
+    }
+}
+
+/// The halves of an open session.
+pub(crate) fn split(session: Session) -> (TlsDecoder, TlsEncoder) {
+    let shared = Shared(Arc::new(Mutex::new(session)));
+    (TlsDecoder { shared: shared.clone() }, TlsEncoder { shared, scratch: Vec::new() })
+}
+
+/// Records to plaintext.
+pub(crate) struct TlsDecoder {
+    shared: Shared,
+}
+
+impl fmt::Debug for TlsDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsDecoder").finish_non_exhaustive()
+    }
+}
+
+impl Decoder for TlsDecoder {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let mut session = self.shared.lock()?;
+        let early = session.take_early();
+        if !early.is_empty() {
+            sink.put(&early);
+        }
+        let mut consumed = 0;
+        let stopped = loop {
+            if session.peer_closed() {
+                // RFC 8446 §6.1: what follows a close_notify is ignored.
+                consumed = input.len();
+                break Stopped::End;
+            }
+            let rest = &mut input[consumed..];
+            let Some(len) = record_len(rest) else {
+                session.still_works()?;
+                break Stopped::NeedInput;
+            };
+            if sink.is_full() {
+                break Stopped::SinkFull;
+            }
+            session.receive(&mut rest[..len], &mut |plaintext| sink.put(plaintext))?;
+            consumed += len;
+        };
+        Ok(Decoded { consumed, stopped, reply: session.has_replies() })
+    }
+
+    fn decode_lent(&mut self, _: &[u8], _: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
+        None
+    }
+
+    fn end(&mut self, left: usize) -> Result<()> {
+        let session = self.shared.lock()?;
+        session.still_works()?;
+        if session.peer_closed() {
+            return Ok(());
+        }
+        let detail = if left == 0 {
+            "the peer's stream ended without close_notify: it may have been truncated"
+        } else {
+            "the peer's stream ended inside a record: it was truncated"
+        };
+        Err(fault::error(ErrorKind::UnexpectedEof, detail))
+    }
+}
+
+/// Plaintext to records.
+pub(crate) struct TlsEncoder {
+    shared: Shared,
+    /// Where plaintext that lies in several pieces is gathered into one record.
+    scratch: Vec<u8>,
+}
+
+impl fmt::Debug for TlsEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsEncoder").finish_non_exhaustive()
+    }
+}
+
+impl TlsEncoder {
+    /// See [`TlsChannel::request_key_update`](crate::TlsChannel::request_key_update).
+    pub(crate) fn request_key_update(&mut self) -> Result<()> {
+        self.shared.lock()?.request_key_update()
+    }
+}
+
+impl Encoder for TlsEncoder {
+    fn pump(&mut self, out: &mut Buffer) -> Result<()> {
+        self.shared.lock()?.pump(out);
+        Ok(())
+    }
+
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        self.shared.lock()?.seal(source, &mut self.scratch, out)
+    }
+
+    fn unit(&self) -> usize {
+        RECORD
+    }
+
+    fn finish(&mut self, out: &mut Buffer) -> Result<()> {
+        self.shared.lock()?.finish(out)
+    }
+}
+
+#[cfg(test)]
+impl TlsDecoder {
+    /// How many bytes rustls keeps hold of.
+    pub(crate) fn pending(&self) -> usize {
+        self.shared.lock().map_or(0, |session| session.pending())
+    }
+}

@@ -1,0 +1,154 @@
+//! The time before data: from the first hello to an open session, and what is known then.
+
+use std::sync::{Arc, OnceLock};
+
+use channel_core::engine::{Advance, Handshake};
+use channel_core::{Buffer, Error, ErrorKind, Result};
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
+use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
+
+use crate::engine::{TlsDecoder, TlsEncoder, split};
+use crate::fault;
+use crate::session::{Connection, Session, record_len};
+
+/// What the handshake agreed on; published once, when it is complete.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) version: ProtocolVersion,
+    pub(crate) suite: CipherSuite,
+    pub(crate) alpn: Option<Vec<u8>>,
+    pub(crate) peer_certificates: Vec<CertificateDer<'static>>,
+    pub(crate) server_name: Option<String>,
+}
+
+/// A session on its way to open.
+pub(crate) struct TlsHandshake {
+    /// Gone once it is open.
+    session: Option<Session>,
+    facts: Arc<OnceLock<Facts>>,
+    /// What a [`NameWitness`] saw.
+    server_name: Arc<OnceLock<String>>,
+}
+
+impl TlsHandshake {
+    /// A client's handshake with the server called `server_name`; at most `most_pending` bytes of a message in pieces are kept.
+    pub(crate) fn client(config: Arc<ClientConfig>, server_name: &str, most_pending: usize) -> Result<Self> {
+        let name = ServerName::try_from(server_name.to_owned())
+            .map_err(|cause| fault::of_credentials("the server's name must be a DNS name or an IP address", cause))?;
+        let connection = UnbufferedClientConnection::new(config, name).map_err(unusable)?;
+        Ok(Self::new(Connection::Client(connection), Arc::default(), most_pending))
+    }
+
+    /// A server's handshake.
+    pub(crate) fn server(config: &ServerConfig, most_pending: usize) -> Result<Self> {
+        if config.max_early_data_size > 0 {
+            let detail = "0-RTT data can be replayed; set `max_early_data_size` to 0";
+            return Err(fault::error(ErrorKind::Unsupported, detail));
+        }
+        let asked = Arc::new(OnceLock::new());
+        let mut config = ServerConfig::clone(config);
+        config.cert_resolver = Arc::new(NameWitness { inner: config.cert_resolver, name: Arc::clone(&asked) });
+        let connection = UnbufferedServerConnection::new(Arc::new(config)).map_err(unusable)?;
+        Ok(Self::new(Connection::Server(connection), asked, most_pending))
+    }
+
+    fn new(connection: Connection, server_name: Arc<OnceLock<String>>, most_pending: usize) -> Self {
+        Self { session: Some(Session::new(connection, most_pending)), facts: Arc::default(), server_name }
+    }
+
+    /// Where the facts will be.
+    pub(crate) fn facts(&self) -> Arc<OnceLock<Facts>> {
+        Arc::clone(&self.facts)
+    }
+
+    fn publish(&self, session: &Session) -> Result<()> {
+        let known = session.common();
+        let (Some(version), Some(suite)) = (known.protocol_version(), known.negotiated_cipher_suite()) else {
+            return Err(fault::error(ErrorKind::Internal, "the session is open without a version or a cipher suite"));
+        };
+        // Only this handshake publishes, and it completes once.
+        let _ = self.facts.set(Facts {
+            version,
+            suite: suite.suite(),
+            alpn: known.alpn_protocol().map(<[u8]>::to_vec),
+            peer_certificates: known.peer_certificates().unwrap_or_default().to_vec(),
+            server_name: self.server_name.get().cloned(),
+        });
+        Ok(())
+    }
+}
+
+impl Handshake<TlsDecoder, TlsEncoder> for TlsHandshake {
+    fn advance(&mut self, input: &mut [u8], ended: bool, out: &mut Buffer) -> Result<Advance<TlsDecoder, TlsEncoder>> {
+        let Some(mut session) = self.session.take() else {
+            return Err(fault::error(ErrorKind::Internal, "the handshake is over"));
+        };
+        let result = go_on(&mut session, input, ended);
+        session.pump(out);
+        let (consumed, open) = result?;
+        if !open {
+            self.session = Some(session);
+            return Ok(Advance::NeedInput { consumed });
+        }
+        self.publish(&session)?;
+        let (decoder, encoder) = split(session);
+        Ok(Advance::Open { consumed, decoder, encoder })
+    }
+
+    /// rustls has no alert for a handshake that is given up, so the peer learns it from the end of the stream.
+    fn abort(&mut self, _: &Error, _: &mut Buffer) {
+        self.session = None;
+    }
+}
+
+/// Takes the session as far as `input` allows: how much of it was used, and whether the session is open.
+fn go_on(session: &mut Session, input: &mut [u8], ended: bool) -> Result<(usize, bool)> {
+    session.begin()?;
+    let mut consumed = 0;
+    // A client may send before rustls lets it receive, and the other way round: open is when both are true.
+    while session.common().is_handshaking() {
+        let rest = &mut input[consumed..];
+        let Some(len) = record_len(rest) else {
+            if ended {
+                let detail = "the peer's stream ended before the handshake was complete";
+                return Err(fault::error(ErrorKind::UnexpectedEof, detail));
+            }
+            return Ok((consumed, false));
+        };
+        // Records are shown one at a time, so application data is not met before the session is open.
+        let mut early = Vec::new();
+        session.receive(&mut rest[..len], &mut |plaintext| early.extend_from_slice(plaintext))?;
+        session.keep_early(&early);
+        consumed += len;
+    }
+    Ok((consumed, true))
+}
+
+/// Passes on to another resolver and remembers the name the client asked for (RFC 6066 §3): rustls' unbuffered server does
+/// not tell it afterwards.
+#[derive(Debug)]
+struct NameWitness {
+    inner: Arc<dyn ResolvesServerCert>,
+    name: Arc<OnceLock<String>>,
+}
+
+impl ResolvesServerCert for NameWitness {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(name) = client_hello.server_name() {
+            // After a HelloRetryRequest the same name comes again.
+            let _ = self.name.set(name.to_owned());
+        }
+        self.inner.resolve(client_hello)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.inner.only_raw_public_keys()
+    }
+}
+
+fn unusable(cause: rustls::Error) -> Error {
+    fault::of_credentials("rustls cannot use this configuration", cause)
+}

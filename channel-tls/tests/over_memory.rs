@@ -1,0 +1,221 @@
+//! TLS over a memory pair, with rustls' own stream as the peer, and with ourselves.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::thread;
+
+use channel_core::{Channel, ChannelExt, ErrorKind, Limits, MemoryChannel, Shutdown, describe};
+use channel_tls::rustls::{ClientConnection, ConnectionCommon, ProtocolVersion, ServerConnection, StreamOwned};
+use channel_tls::{Role, TlsChannel};
+use common::{Authority, NAME, VERSIONS, pattern};
+
+/// As much as goes each way: a few MiB, and no multiple of anything.
+const AMOUNT: usize = 3 * 1024 * 1024 + 77;
+
+fn client(inner: MemoryChannel, authority: &Authority, version: ProtocolVersion) -> TlsChannel {
+    TlsChannel::client_with_config(Box::new(inner), authority.client(version), NAME, Limits::default()).unwrap()
+}
+
+fn server(inner: MemoryChannel, authority: &Authority, version: ProtocolVersion) -> TlsChannel {
+    TlsChannel::server_with_config(Box::new(inner), authority.server(version), Limits::default()).unwrap()
+}
+
+/// A memory pair's end as a std stream that rustls can own.
+struct Std(MemoryChannel);
+
+impl Read for Std {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.0.std_io().read(buf)
+    }
+}
+
+impl Write for Std {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.0.std_io().write(buf)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.std_io().flush()
+    }
+}
+
+/// What a rustls peer does: hears `AMOUNT` bytes and our clean end, says them again, ends cleanly too.
+fn echo<C, D>(mut stream: StreamOwned<C, Std>)
+where
+    C: std::ops::DerefMut<Target = ConnectionCommon<D>>,
+    D: channel_tls::rustls::SideData,
+{
+    let mut heard = vec![0; AMOUNT];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "our close_notify is the clean end");
+    stream.write_all(&heard).unwrap();
+    stream.conn.send_close_notify();
+    stream.flush().unwrap();
+}
+
+/// What we do with such a peer: half-close after writing, and hear everything back.
+fn speak(ours: &TlsChannel) {
+    let data = pattern(AMOUNT);
+    ours.handshake().unwrap();
+    ours.write_all(&data).unwrap();
+    ours.close_write().unwrap();
+    assert!(ours.write(b"late").is_err(), "our output has ended");
+    let mut heard = vec![0; AMOUNT];
+    ours.read_all(&mut heard).unwrap();
+    assert!(heard == data);
+    assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+    ours.close().unwrap();
+}
+
+#[test]
+fn a_client_exchanges_data_with_rustls_and_both_end_cleanly() {
+    for version in VERSIONS {
+        let authority = Authority::new();
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let config = authority.server(version);
+        let peer = thread::spawn(move || echo(StreamOwned::new(ServerConnection::new(config).unwrap(), Std(far))));
+        speak(&client(near, &authority, version));
+        peer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_server_exchanges_data_with_rustls_and_both_end_cleanly() {
+    for version in VERSIONS {
+        let authority = Authority::new();
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let connection = ClientConnection::new(authority.client(version), NAME.try_into().unwrap()).unwrap();
+        let peer = thread::spawn(move || echo(StreamOwned::new(connection, Std(far))));
+        speak(&server(near, &authority, version));
+        peer.join().unwrap();
+    }
+}
+
+#[test]
+fn both_directions_at_once_finish_over_small_buffers() {
+    for version in VERSIONS {
+        let authority = Authority::new();
+        let (near, far) = MemoryChannel::pair_with_capacity(1000).unwrap();
+        let (near, far) = (client(near, &authority, version), server(far, &authority, version));
+        let data = pattern(AMOUNT / 3);
+        thread::scope(|scope| {
+            scope.spawn(|| far.handshake().unwrap());
+            near.handshake().unwrap();
+        });
+        thread::scope(|scope| {
+            for end in [&near, &far] {
+                scope.spawn(|| {
+                    end.write_all(&data).unwrap();
+                    end.close_write().unwrap();
+                });
+                scope.spawn(|| {
+                    let mut heard = vec![0; data.len()];
+                    end.read_all(&mut heard).unwrap();
+                    assert!(heard == data);
+                    assert_eq!(end.read(&mut [0]).unwrap(), 0);
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn the_description_and_the_facts_are_there_once_it_is_open() {
+    let authority = Authority::new();
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = client(near, &authority, ProtocolVersion::TLSv1_3);
+    let far = server(far, &authority, ProtocolVersion::TLSv1_3);
+    assert_eq!(describe(&near), "tls client (not open) / memory");
+    assert!(near.cipher_suite().is_none() && near.peer_certificates().is_none());
+    assert!(near.read(&mut [0]).unwrap_err().is_not_open());
+    thread::scope(|scope| {
+        scope.spawn(|| far.handshake().unwrap());
+        near.handshake().unwrap();
+    });
+    assert_eq!(describe(&near), "tls client TLSv1.3 TLS13_AES_256_GCM_SHA384 / memory");
+    assert_eq!(describe(&far), "tls server TLSv1.3 TLS13_AES_256_GCM_SHA384 / memory");
+    assert_eq!((near.role(), far.role()), (Role::Client, Role::Server));
+    assert_eq!(far.server_name(), Some(NAME));
+    assert_eq!(near.peer_certificates().unwrap().len(), 1);
+    assert_eq!(near.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+}
+
+#[test]
+fn a_cut_stream_is_truncation_and_relaxed_callers_take_it_for_the_end() {
+    let authority = Authority::new();
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = client(near, &authority, ProtocolVersion::TLSv1_3);
+    let far = server(far, &authority, ProtocolVersion::TLSv1_3);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            far.handshake().unwrap();
+            far.write_all(b"all").unwrap();
+        });
+        near.handshake().unwrap();
+    });
+    drop(far);
+    let mut heard = [0; 3];
+    near.read_all(&mut heard).unwrap();
+    let error = near.read(&mut heard).unwrap_err();
+    assert!(error.is_truncated(), "{error}");
+    assert_eq!(error.layer(), "tls");
+}
+
+#[test]
+fn keys_are_updated_while_data_flows_both_ways() {
+    let authority = Authority::new();
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = client(near, &authority, ProtocolVersion::TLSv1_3);
+    let far = server(far, &authority, ProtocolVersion::TLSv1_3);
+    assert!(near.request_key_update().unwrap_err().is_not_open());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            far.handshake().unwrap();
+            let mut heard = [0; 1];
+            for _ in 0..50 {
+                far.read_all(&mut heard).unwrap();
+                far.write_all(&heard).unwrap();
+            }
+        });
+        near.handshake().unwrap();
+        for round in 0..50 {
+            near.request_key_update().unwrap();
+            let mut heard = [0; 1];
+            near.write_all(&[round]).unwrap();
+            near.read_all(&mut heard).unwrap();
+            assert_eq!(heard, [round]);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_is_refused_tells_the_server_over_the_channel() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = client(near, &ours, ProtocolVersion::TLSv1_3);
+    let far = server(far, &theirs, ProtocolVersion::TLSv1_3);
+    let told = thread::spawn(move || far.handshake().unwrap_err());
+    let error = near.handshake().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    assert_eq!(near.handshake().unwrap_err().kind(), ErrorKind::Authentication, "latched");
+    let told = told.join().unwrap();
+    assert!(matches!(told.kind(), ErrorKind::Authentication | ErrorKind::Refused), "{told}");
+}
+
+#[test]
+fn a_shutdown_wakes_a_blocked_reader() {
+    let authority = Authority::new();
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = client(near, &authority, ProtocolVersion::TLSv1_3);
+    let far = server(far, &authority, ProtocolVersion::TLSv1_3);
+    thread::scope(|scope| {
+        scope.spawn(|| far.handshake().unwrap());
+        near.handshake().unwrap();
+    });
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| near.read(&mut [0]));
+        near.shutdown(Shutdown::Read).unwrap();
+        assert_eq!(reader.join().unwrap().unwrap(), 0);
+    });
+}
