@@ -4,41 +4,38 @@
 use channel_core::engine::{Decoded, Decoder, Encoder, Sink, Source, Stopped};
 use channel_core::{Buffer, Channel, ChannelExt, Error, ErrorKind, Layered, Limits, MemoryChannel, Result};
 
-/// How much of the frame at hand is still to come.
-#[derive(Default)]
-pub struct InvertDecoder {
-    left: usize,
-}
+/// How many bytes of the frame at hand are still to come.
+pub struct InvertDecoder(usize);
 
 impl Decoder for InvertDecoder {
     fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
         let mut consumed = 0;
         let stopped = loop {
-            if self.left == 0 {
+            if self.0 == 0 {
                 let Some(header) = input[consumed..].first_chunk() else { break Stopped::NeedInput };
-                self.left = usize::from(u16::from_be_bytes(*header));
+                self.0 = usize::from(u16::from_be_bytes(*header));
                 consumed += header.len();
             } else if consumed == input.len() {
                 break Stopped::NeedInput;
             } else if sink.is_full() {
                 break Stopped::SinkFull;
             } else {
-                let into = sink.space(self.left.min(input.len() - consumed));
+                let into = sink.space(self.0.min(input.len() - consumed));
                 into.iter_mut().zip(&input[consumed..]).for_each(|(to, from)| *to = !from);
                 let count = into.len();
                 sink.commit(count);
                 consumed += count;
-                self.left -= count;
+                self.0 -= count;
             }
         };
         Ok(Decoded { consumed, stopped, reply: false })
     }
 
     fn end(&mut self, left: usize) -> Result<()> {
-        if left + self.left == 0 {
-            return Ok(());
+        match left + self.0 {
+            0 => Ok(()),
+            _ => Err(Error::new(ErrorKind::UnexpectedEof, "invert", "the stream ended inside a frame")),
         }
-        Err(Error::new(ErrorKind::UnexpectedEof, "invert", "the stream ended inside a frame"))
     }
 }
 
@@ -48,25 +45,19 @@ pub struct InvertEncoder;
 impl Encoder for InvertEncoder {
     fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
         while !source.is_empty() {
-            let bytes = source.chunk();
-            let bytes = &bytes[..bytes.len().min(self.unit())];
-            out.extend(&(bytes.len() as u16).to_be_bytes());
-            let into = &mut out.space(bytes.len())[..bytes.len()];
-            into.iter_mut().zip(bytes).for_each(|(to, from)| *to = !from);
-            out.commit(bytes.len());
-            source.consume(bytes.len());
+            let count = source.chunk().len().min(self.unit());
+            out.extend(&(count as u16).to_be_bytes());
+            out.space(count).iter_mut().zip(source.chunk()).for_each(|(to, from)| *to = !from);
+            out.commit(count);
+            source.consume(count);
         }
         Ok(())
-    }
-
-    fn unit(&self) -> usize {
-        32 * 1024
     }
 }
 
 /// The protocol over any channel.
 pub fn invert(inner: Box<dyn Channel>) -> Layered<InvertDecoder, InvertEncoder> {
-    Layered::open("invert", inner, InvertDecoder::default(), InvertEncoder, Limits::default())
+    Layered::open("invert", inner, InvertDecoder(0), InvertEncoder, Limits::default())
 }
 
 fn main() -> Result<()> {
@@ -74,9 +65,7 @@ fn main() -> Result<()> {
     let (near, far) = (invert(Box::new(near)), invert(Box::new(far)));
     near.write_all(b"a layer of one's own")?;
     near.close_write()?;
-    let mut heard = String::new();
-    std::io::Read::read_to_string(&mut far.std_io(), &mut heard)?;
+    let heard = std::io::read_to_string(far.std_io())?;
     println!("{} carried: {heard}", channel_core::describe(&far));
-    assert_eq!(heard, "a layer of one's own");
     Ok(())
 }

@@ -116,7 +116,10 @@ pub trait Encoder: Send + 'static {
     fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()>;
 
     /// Plaintext bytes that make a full unit of the protocol (a record, a frame). While corked, only full units are encoded.
-    fn unit(&self) -> usize;
+    /// The default is 16 KiB.
+    fn unit(&self) -> usize {
+        16 * 1024
+    }
 
     /// Puts the polite end of our output into `out`: close_notify, a Close frame. Called once. The default is a protocol that ends
     /// where the channel below does.

@@ -110,6 +110,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             if self.more && self.end.is_none() && !sink.is_full() {
                 self.decode(core, sink);
             }
+            sink.drain_held(); // where decoding went there because the caller has no memory of its own: a lend
             if sink.filled() > 0 || sink.is_full() {
                 return Ok(Step::Gave(sink.filled()));
             }

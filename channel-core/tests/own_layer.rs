@@ -1,0 +1,30 @@
+//! The layer of the example, put through the conformance suite: over memory, and over itself.
+
+#[path = "../examples/own_layer.rs"]
+#[allow(dead_code, reason = "the example's main is not called here")]
+mod own_layer;
+
+use channel_core::{Layered, MemoryChannel, Result};
+use channel_testkit::suite::Options;
+use own_layer::{InvertDecoder, InvertEncoder, invert};
+
+type Inverted = Layered<InvertDecoder, InvertEncoder>;
+
+fn memory(options: &Options) -> Result<(MemoryChannel, MemoryChannel)> {
+    MemoryChannel::pair_with_capacity(if options.small_buffers { 1 } else { 64 * 1024 })
+}
+
+fn inverted(options: &Options) -> Result<(Inverted, Inverted)> {
+    let (near, far) = memory(options)?;
+    Ok((invert(Box::new(near)), invert(Box::new(far))))
+}
+
+fn inverted_twice(options: &Options) -> Result<(Inverted, Inverted)> {
+    let (near, far) = inverted(options)?;
+    Ok((invert(Box::new(near)), invert(Box::new(far))))
+}
+
+channel_testkit::conformance! {
+    mod own_layer_over_memory = |options: &Options| inverted(options);
+    mod own_layer_over_own_layer_over_memory = |options: &Options| inverted_twice(options);
+}
