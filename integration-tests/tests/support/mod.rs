@@ -1,0 +1,144 @@
+//! The stacks of the conformance matrix: a leaf, layers over it, and an adverse channel anywhere in between.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use channel_core::{Channel, Limits, MemoryChannel, Result};
+use channel_file::PipeChannel;
+use channel_socket::{SocketAddress, SocketChannel, SocketListener};
+use channel_testkit::suite::Options;
+use channel_tls::{ClientCredentials, Provider, ServerCredentials, TlsChannel};
+use channel_websocket::{ClientOptions, ServerOptions, WebSocketChannel};
+use integration_tests::certificates::{SERVER_NAME, authority};
+use std::sync::OnceLock;
+
+pub type Pair = Result<(Box<dyn Channel>, Box<dyn Channel>)>;
+
+/// What lies at the bottom.
+pub fn memory(options: &Options) -> Pair {
+    let (near, far) = MemoryChannel::pair_with_capacity(if options.small_buffers { 1 } else { 64 * 1024 })?;
+    Ok((Box::new(near), Box::new(far)))
+}
+
+pub fn socketpair(options: &Options) -> Pair {
+    let (near, far) = SocketChannel::pair()?;
+    shrink(&near, options);
+    shrink(&far, options);
+    Ok((Box::new(near), Box::new(far)))
+}
+
+pub fn unix(options: &Options) -> Pair {
+    let directory = tempfile::tempdir()?;
+    connected(&SocketAddress::Unix(directory.path().join("socket")), options)
+}
+
+pub fn tcp(options: &Options) -> Pair {
+    connected(&SocketAddress::Inet(([127, 0, 0, 1], 0).into()), options)
+}
+
+pub fn pipe(options: &Options) -> Pair {
+    let (near, far) = PipeChannel::pair()?;
+    if options.small_buffers {
+        for end in [&near, &far] {
+            if let Some(fd) = end.write_end() {
+                // One page is the least; the system may refuse, and the clause is then weaker.
+                let _ = rustix::pipe::fcntl_setpipe_size(&fd, 4096);
+            }
+        }
+    }
+    Ok((Box::new(near), Box::new(far)))
+}
+
+fn connected(address: &SocketAddress, options: &Options) -> Pair {
+    let listener = SocketListener::bind(address)?;
+    let near = SocketChannel::connect(listener.local_address())?;
+    let far = listener.accept()?;
+    shrink(&near, options);
+    shrink(&far, options);
+    Ok((Box::new(near), Box::new(far)))
+}
+
+fn shrink(socket: &SocketChannel, options: &Options) {
+    if let (true, Some(fd)) = (options.small_buffers, socket.socket()) {
+        // The system rounds one byte up to its least.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&fd, 1);
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&fd, 1);
+    }
+}
+
+/// Which side the near end, the one under test, plays in every layer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Near {
+    Client,
+    Server,
+}
+
+/// TLS over a pair.
+pub fn tls(pair: Pair, near: Near, limits: &Limits) -> Pair {
+    over(pair, near, |inner, side| {
+        let channel = match side {
+            Near::Client => TlsChannel::client(inner, client_credentials(), SERVER_NAME, limits.clone()),
+            Near::Server => TlsChannel::server(inner, server_credentials(), limits.clone()),
+        };
+        Ok(Box::new(channel?))
+    })
+}
+
+/// WebSocket over a pair.
+pub fn ws(pair: Pair, near: Near, limits: &Limits) -> Pair {
+    over(pair, near, |inner, side| {
+        let channel = match side {
+            Near::Client => WebSocketChannel::client(inner, ClientOptions::new(SERVER_NAME), limits.clone()),
+            Near::Server => WebSocketChannel::server(inner, ServerOptions::default(), limits.clone()),
+        };
+        Ok(Box::new(channel?))
+    })
+}
+
+/// An adverse channel over the near end of a pair.
+pub fn adverse(pair: Pair, wrap: impl FnOnce(Box<dyn Channel>) -> Box<dyn Channel>) -> Pair {
+    let (near, far) = pair?;
+    Ok((wrap(near), far))
+}
+
+fn over(
+    pair: Pair,
+    near: Near,
+    layer: impl Fn(Box<dyn Channel>, Near) -> Result<Box<dyn Channel>>,
+) -> Pair {
+    let (inner_near, inner_far) = pair?;
+    let far = if near == Near::Client { Near::Server } else { Near::Client };
+    Ok((layer(inner_near, near)?, layer(inner_far, far)?))
+}
+
+fn client_credentials() -> &'static ClientCredentials {
+    static CREDENTIALS: OnceLock<ClientCredentials> = OnceLock::new();
+    CREDENTIALS.get_or_init(|| {
+        let authority = authority().expect("an authority");
+        ClientCredentials::builder(Provider::AwsLcRs).roots([authority.root()]).build().expect("client credentials")
+    })
+}
+
+fn server_credentials() -> &'static ServerCredentials {
+    static CREDENTIALS: OnceLock<ServerCredentials> = OnceLock::new();
+    CREDENTIALS.get_or_init(|| {
+        let authority = authority().expect("an authority");
+        ServerCredentials::builder(Provider::AwsLcRs)
+            .identity(authority.server_chain(), authority.server_key())
+            .build()
+            .expect("server credentials")
+    })
+}
+
+/// The suite over `$stack` on every leaf, with the near end as `$near`.
+#[macro_export]
+macro_rules! on_every_leaf {
+    ($near:expr, $stack:expr) => {
+        channel_testkit::conformance! {
+            mod over_memory = |options: &Options| $stack(memory(options), $near, &options.limits);
+            mod over_socketpair = |options: &Options| $stack(socketpair(options), $near, &options.limits);
+            mod over_unix = |options: &Options| $stack(unix(options), $near, &options.limits);
+            mod over_tcp = |options: &Options| $stack(tcp(options), $near, &options.limits);
+            mod over_pipe = |options: &Options| $stack(pipe(options), $near, &options.limits);
+        }
+    };
+}
