@@ -4,8 +4,8 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use channel_core::{
     AioChange, Channel, Direction, Error, ErrorKind, Features, Mode, Name, ReadFlags, Readiness, Result, Shutdown,
@@ -24,6 +24,9 @@ pub struct Adverse {
     mode: Mode,
     reading: Lane,
     writing: Lane,
+    corked: AtomicBool,
+    /// Why bytes that were taken did not leave the inner channel; what every later write says.
+    lost: OnceLock<Error>,
     /// Nothing is ruled on any more: the inner channel says `Closed`.
     closed: AtomicBool,
     inner: Box<dyn Channel>,
@@ -68,6 +71,8 @@ impl Adverse {
             mode: Mode::default(),
             reading: Lane::new(reading),
             writing: Lane::new(writing),
+            corked: AtomicBool::new(false),
+            lost: OnceLock::new(),
             closed: AtomicBool::new(false),
             inner,
         })
@@ -85,7 +90,25 @@ impl Adverse {
         if self.closed.load(Ordering::Acquire) {
             return pass(usize::MAX, 0).map(Passed::count);
         }
+        if let (Direction::Write, Some(error)) = (call.direction(), self.lost.get()) {
+            return Err(error.clone());
+        }
         self.lane(call.direction()).attempt(call, &*self.inner, consumes, pass)
+    }
+
+    /// In blocking mode, has what the inner channel took leave it. A layer below, which was told not to wait, may hold it; nobody
+    /// would push it until our next call.
+    fn drain(&self) {
+        if !self.mode.is_blocking() || self.corked.load(Ordering::Relaxed) || self.inner.next_layer().is_none() {
+            return;
+        }
+        match self.mode.run(self, Direction::Write, false, None, || self.inner.flush()) {
+            Err(error) if !error.is_passing() => {
+                // The bytes are taken, so this call succeeds all the same; the first failure is the one to tell.
+                let _ = self.lost.set(error);
+            }
+            _ => {}
+        }
     }
 
     /// A call that moves no bytes, as often as the mode asks for.
@@ -131,7 +154,8 @@ impl Adverse {
         {
             return self.inner.writev_full(bufs, fds, inner_flags);
         }
-        self.mode.run(self, Direction::Write, flags.contains(WriteFlags::DONT_WAIT), None, || {
+        let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
+        let written = self.mode.run(self, Direction::Write, dont_wait, None, || {
             self.attempt(Call::Write, true, |most, flip| {
                 let mut changed = [0];
                 let mut cut = cut(bufs, most);
@@ -141,7 +165,12 @@ impl Adverse {
                 }
                 self.inner.writev_full(&cut, fds, inner_flags).map(Passed::Did)
             })
-        })
+        })?;
+        // A flush of zero-copy writes waits until the pages are free again, which a write does not.
+        if !dont_wait && !flags.contains(WriteFlags::ZERO_COPY) {
+            self.drain();
+        }
+        Ok(written)
     }
 
     fn lend(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
@@ -281,6 +310,7 @@ impl Channel for Adverse {
 
     fn set_cork(&self, cork: bool) {
         self.noted_hint("set_cork", cork);
+        self.corked.store(cork, Ordering::Relaxed);
         self.inner.set_cork(cork);
     }
 
@@ -331,6 +361,9 @@ impl Channel for Adverse {
 
     fn handshake(&self) -> Result<()> {
         let result = self.step(Call::Handshake, Channel::handshake);
+        if result.is_ok() {
+            self.drain();
+        }
         self.noted(Called::new("handshake"), |()| 0, result)
     }
 

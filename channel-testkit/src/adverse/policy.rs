@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Instant;
 
-use channel_core::{Channel, Direction, Error, ErrorKind, Result};
+use channel_core::{Channel, Direction, Result};
 
 /// The operations a policy rules on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,9 +123,4 @@ impl Policy for Honest {
     fn is_due(&self, _: u64) -> bool {
         false
     }
-}
-
-/// Whether an outcome says that nothing has happened yet.
-pub(super) fn is_too_early(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotOpen | ErrorKind::Busy)
 }

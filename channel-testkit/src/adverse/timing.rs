@@ -2,7 +2,7 @@
 
 use channel_core::{Error, Result};
 
-use super::policy::{Attempt, Call, Passed, Policy, Verdict, is_too_early};
+use super::policy::{Attempt, Call, Passed, Policy, Verdict};
 
 /// One byte per call.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Policy for EveryOther {
             Ok(Passed::Did(_)) => repeats,
             Ok(Passed::End) => false,
             Err(error) if error.is_would_block() => true,
-            Err(error) if is_too_early(error) => self.due[call as usize],
+            Err(error) if error.is_passing() => self.due[call as usize],
             Err(_) => false,
         };
     }
