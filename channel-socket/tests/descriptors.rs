@@ -1,0 +1,210 @@
+//! Descriptors passed along.
+
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use channel_core::{Channel, ChannelExt, Direction, ErrorKind, Limits, ReadFlags, Result, WriteFlags};
+use channel_socket::{SocketAddress, SocketChannel, SocketListener};
+use channel_testkit::{child, fds};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+/// A file that can be told from any other.
+fn some_file() -> File {
+    File::open(std::env::current_exe().unwrap()).unwrap()
+}
+
+fn send(channel: &SocketChannel, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize> {
+    channel.writev_full(&[IoSlice::new(bytes)], fds, WriteFlags::empty())
+}
+
+fn receive(channel: &SocketChannel, room: usize, flags: ReadFlags) -> Result<(usize, Vec<OwnedFd>)> {
+    let mut fds = Vec::new();
+    let count = channel.readv_full(&mut [IoSliceMut::new(&mut vec![0; room])], Some(&mut fds), flags)?;
+    Ok((count, fds))
+}
+
+#[test]
+fn a_descriptor_arrives_with_the_first_byte_close_on_exec_and_blocking() {
+    let (near, far) = SocketChannel::pair().unwrap();
+    let (pipe, _write) = rustix::pipe::pipe().unwrap();
+    fcntl_setfl(&pipe, OFlags::NONBLOCK).unwrap();
+    send(&near, b"ab", &[pipe.as_fd()]).unwrap();
+    let (count, fds) = receive(&far, 1, ReadFlags::PRESERVE_BLOCKING).unwrap();
+    assert_eq!((count, fds.len()), (1, 1));
+    assert!(fcntl_getfl(&fds[0]).unwrap().contains(OFlags::NONBLOCK), "preserved");
+    let (count, fds) = receive(&far, 1, ReadFlags::empty()).unwrap();
+    assert_eq!((count, fds.len()), (1, 0), "only with the first byte");
+    send(&near, b"c", &[pipe.as_fd()]).unwrap();
+    let (_, fds) = receive(&far, 1, ReadFlags::empty()).unwrap();
+    fds::assert_cloexec(&fds[0]);
+    fds::assert_same_file(&fds[0], &pipe);
+    assert!(!fcntl_getfl(&fds[0]).unwrap().contains(OFlags::NONBLOCK));
+}
+
+#[test]
+fn as_many_as_the_kernel_sends_arrive_and_one_more_is_refused_before_any_byte() {
+    child::run("as_many_as_the_kernel_sends_arrive_and_one_more_is_refused_before_any_byte", || {
+        let (near, far) = SocketChannel::pair().unwrap();
+        let file = some_file();
+        fds::assert_no_fd_left(|| {
+            let refused = send(&near, b"x", &[file.as_fd(); 254]).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+            send(&near, b"y", &[file.as_fd(); 253]).unwrap();
+            let mut byte = [0];
+            let mut fds = Vec::new();
+            far.readv_full(&mut [IoSliceMut::new(&mut byte)], Some(&mut fds), ReadFlags::empty()).unwrap();
+            assert_eq!((byte, fds.len()), (*b"y", 253));
+            for fd in &fds {
+                fds::assert_same_file(fd, &file);
+            }
+        });
+    });
+}
+
+#[test]
+fn those_nobody_asked_for_are_kept_for_the_next_read_that_does_and_never_come_without_a_byte() {
+    child::run("those_nobody_asked_for_are_kept_for_the_next_read_that_does_and_never_come_without_a_byte", || {
+        let (near, far) = SocketChannel::pair().unwrap();
+        let (file, (pipe, _write)) = (some_file(), rustix::pipe::pipe().unwrap());
+        fds::assert_no_fd_left(|| {
+            send(&near, b"a", &[file.as_fd()]).unwrap();
+            assert_eq!(far.read(&mut [0; 8]).unwrap(), 1);
+            let nothing = receive(&far, 1, ReadFlags::DONT_WAIT).unwrap_err();
+            assert!(nothing.is_would_block(), "{nothing}");
+            send(&near, b"b", &[pipe.as_fd()]).unwrap();
+            let (count, fds) = receive(&far, 8, ReadFlags::empty()).unwrap();
+            assert_eq!((count, fds.len()), (1, 2));
+            fds::assert_same_file(&fds[0], &file);
+            fds::assert_same_file(&fds[1], &pipe);
+            assert_eq!(receive(&far, 8, ReadFlags::DONT_WAIT).unwrap_err().kind(), ErrorKind::WouldBlock);
+        });
+    });
+}
+
+#[test]
+fn kept_ones_are_closed_with_the_channel_and_not_handed_out_at_the_end() {
+    child::run("kept_ones_are_closed_with_the_channel_and_not_handed_out_at_the_end", || {
+        let file = some_file();
+        for drop_only in [false, true] {
+            fds::assert_no_fd_left(|| {
+                let (near, far) = SocketChannel::pair().unwrap();
+                send(&near, b"a", &[file.as_fd(); 3]).unwrap();
+                far.read(&mut [0]).unwrap();
+                drop(near);
+                let (count, fds) = receive(&far, 1, ReadFlags::empty()).unwrap();
+                assert_eq!((count, fds.len()), (0, 0));
+                if !drop_only {
+                    far.close().unwrap();
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_peek_takes_no_descriptors() {
+    let (near, far) = SocketChannel::pair().unwrap();
+    let file = some_file();
+    send(&near, b"a", &[file.as_fd()]).unwrap();
+    let (count, fds) = receive(&far, 1, ReadFlags::MSG_PEEK).unwrap();
+    assert_eq!((count, fds.len()), (1, 0));
+    let (count, fds) = receive(&far, 1, ReadFlags::empty()).unwrap();
+    assert_eq!((count, fds.len()), (1, 1));
+}
+
+#[test]
+fn more_than_may_be_kept_is_a_latched_error_that_says_how_many_came() {
+    child::run("more_than_may_be_kept_is_a_latched_error_that_says_how_many_came", || {
+        let (near, far) = UnixStream::pair().unwrap();
+        let near = SocketChannel::from_fd(near.into()).unwrap();
+        let limits = Limits { kept_descriptors: 2, ..Limits::default() };
+        let far = SocketChannel::from_fd_with_limits(far.into(), &limits).unwrap();
+        let file = some_file();
+        fds::assert_no_fd_left(|| {
+            send(&near, b"a", &[file.as_fd(); 3]).unwrap();
+            let error = far.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DescriptorsLost);
+            assert!(error.to_string().contains("3 arrived"), "{error}");
+        });
+        send(&near, b"b", &[]).unwrap();
+        assert!(far.readiness(Direction::Read).is_ready());
+        assert_eq!(far.read(&mut [0]).unwrap_err().kind(), ErrorKind::DescriptorsLost);
+        assert_eq!(far.read(&mut []).unwrap(), 0, "no room: nothing is touched, after an error either");
+    });
+}
+
+#[test]
+fn a_message_cut_off_for_want_of_numbers_is_a_latched_error_and_leaks_nothing() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    child::run("a_message_cut_off_for_want_of_numbers_is_a_latched_error_and_leaks_nothing", || {
+        let (near, far) = SocketChannel::pair().unwrap();
+        let file = some_file();
+        far.set_name("short");
+        fds::assert_no_fd_left(|| {
+            send(&near, b"a", &[file.as_fd(); 50]).unwrap();
+            let before = getrlimit(Resource::Nofile);
+            let open = fds::open_fds();
+            let eleventh_free = (0..).filter(|number| !open.contains_key(number)).nth(10).unwrap();
+            let limit = Rlimit { current: Some(u64::try_from(eleventh_free).unwrap()), ..before.clone() };
+            setrlimit(Resource::Nofile, limit).unwrap();
+            let error = receive(&far, 1, ReadFlags::empty()).unwrap_err();
+            setrlimit(Resource::Nofile, before).unwrap();
+            assert_eq!((error.kind(), error.channel()), (ErrorKind::DescriptorsLost, Some("short")), "{error}");
+            assert!(error.to_string().contains("arrived") && !error.to_string().contains(" 0 arrived"), "{error}");
+        });
+        send(&near, b"b", &[]).unwrap();
+        assert_eq!(receive(&far, 1, ReadFlags::empty()).unwrap_err().kind(), ErrorKind::DescriptorsLost);
+    });
+}
+
+#[test]
+fn on_would_block_no_descriptor_is_sent() {
+    child::run("on_would_block_no_descriptor_is_sent", || {
+        let (near, far) = SocketChannel::pair().unwrap();
+        let file = some_file();
+        near.set_blocking(false);
+        let mut sent = 0;
+        while let Ok(count) = near.write(&[0; 65536]) {
+            sent += count;
+        }
+        fds::assert_no_fd_left(|| {
+            assert!(send(&near, b"x", &[file.as_fd()]).unwrap_err().is_would_block());
+            let mut left = sent;
+            while left > 0 {
+                let (count, fds) = receive(&far, 65536, ReadFlags::empty()).unwrap();
+                assert!(fds.is_empty());
+                left -= count;
+            }
+            send(&near, b"x", &[file.as_fd()]).unwrap();
+            assert_eq!(receive(&far, 8, ReadFlags::empty()).unwrap().1.len(), 1);
+        });
+    });
+}
+
+#[test]
+fn a_write_of_no_bytes_sends_no_descriptors() {
+    let (near, far) = SocketChannel::pair().unwrap();
+    assert_eq!(send(&near, b"", &[some_file().as_fd()]).unwrap(), 0);
+    assert!(receive(&far, 1, ReadFlags::DONT_WAIT).unwrap_err().is_would_block());
+}
+
+#[test]
+fn tcp_refuses_descriptors_before_any_byte() {
+    let listener = SocketListener::bind(&SocketAddress::Inet("127.0.0.1:0".parse().unwrap())).unwrap();
+    let near = SocketChannel::connect(listener.local_address()).unwrap();
+    let far = listener.accept().unwrap();
+    assert!(send(&near, b"x", &[some_file().as_fd()]).unwrap_err().is_unsupported());
+    assert!(receive(&far, 1, ReadFlags::empty()).unwrap_err().is_unsupported());
+    assert!(far.readv_full(&mut [IoSliceMut::new(&mut [0])], None, ReadFlags::DONT_WAIT).unwrap_err().is_would_block());
+}
+
+#[test]
+fn a_socket_that_also_gets_credentials_loses_no_descriptors() {
+    let (near, far) = SocketChannel::pair().unwrap();
+    rustix::net::sockopt::set_socket_passcred(far.socket().unwrap(), true).unwrap();
+    let file = some_file();
+    send(&near, b"x", &vec![file.as_fd(); 253]).unwrap();
+    assert_eq!(receive(&far, 1, ReadFlags::empty()).unwrap().1.len(), 253);
+}

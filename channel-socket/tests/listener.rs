@@ -1,0 +1,170 @@
+//! Listening: paths, waking, shortages.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use channel_core::{ChannelExt, ErrorKind};
+use channel_socket::{SocketAddress, SocketChannel, SocketListener};
+use channel_testkit::{child, fds, watchdog};
+
+/// A directory of its own for one test, removed afterwards.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("channel-socket-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn address(&self) -> SocketAddress {
+        SocketAddress::Unix(self.0.join("s"))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("s")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn any_port() -> SocketAddress {
+    SocketAddress::Inet("127.0.0.1:0".parse().unwrap())
+}
+
+#[test]
+fn connections_are_accepted_on_every_kind_of_address() {
+    watchdog::run("connections_are_accepted", || {
+        let folder = Folder::new();
+        let name = format!("channel-socket test {}", std::process::id()).into_bytes();
+        for address in [any_port(), folder.address(), SocketAddress::UnixAbstract(name)] {
+            let listener = SocketListener::bind(&address).unwrap();
+            let near = SocketChannel::connect(listener.local_address()).unwrap();
+            let far = listener.accept().unwrap();
+            assert_eq!(far.local_address(), Some(listener.local_address()));
+            assert_eq!(near.peer_address(), Some(listener.local_address()));
+            near.write_all(b"x").unwrap();
+            far.read_all(&mut [0]).unwrap();
+            fds::assert_cloexec(far.socket().unwrap());
+            let flags = rustix::fs::fcntl_getfl(far.socket().unwrap()).unwrap();
+            assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "an accepted socket is as blocking as any");
+        }
+    });
+}
+
+#[test]
+fn a_non_blocking_accept_says_would_block() {
+    let listener = SocketListener::bind(&any_port()).unwrap();
+    listener.set_blocking(false);
+    assert!(listener.accept().unwrap_err().is_would_block());
+    let _near = SocketChannel::connect(listener.local_address()).unwrap();
+    assert!(listener.readiness().block(Some(Instant::now() + Duration::from_secs(10))).unwrap());
+    listener.accept().unwrap();
+}
+
+#[test]
+fn close_wakes_a_blocked_accept() {
+    watchdog::run("close_wakes_a_blocked_accept", || {
+        let folder = Folder::new();
+        for address in [any_port(), folder.address()] {
+            let listener = SocketListener::bind(&address).unwrap();
+            thread::scope(|scope| {
+                let accepting = scope.spawn(|| {
+                    listener.accept().unwrap(); // tells that it runs
+                    listener.accept()
+                });
+                let _near = SocketChannel::connect(listener.local_address()).unwrap();
+                listener.close();
+                listener.close();
+                match accepting.join() {
+                    Ok(second) => assert!(second.unwrap_err().is_closed()),
+                    Err(_) => assert!(listener.accept().unwrap_err().is_closed()), // closed before the first was taken
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    let folder = Folder::new();
+    drop(UnixListener::bind(folder.path()).unwrap()); // leaves the path behind
+    assert!(folder.path().exists());
+    let listener = SocketListener::bind(&folder.address()).unwrap();
+    SocketChannel::connect(listener.local_address()).unwrap();
+}
+
+#[test]
+fn a_socket_somebody_listens_on_is_left_alone() {
+    let folder = Folder::new();
+    let first = SocketListener::bind(&folder.address()).unwrap();
+    let error = SocketListener::bind(&folder.address()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io(std::io::ErrorKind::AddrInUse), "{error}");
+    SocketChannel::connect(first.local_address()).unwrap();
+}
+
+#[test]
+fn any_other_file_at_the_path_is_left_alone() {
+    let folder = Folder::new();
+    fs::write(folder.path(), "precious").unwrap();
+    let error = SocketListener::bind(&folder.address()).unwrap_err();
+    assert!(error.to_string().contains("not a socket"), "{error}");
+    assert_eq!(fs::read_to_string(folder.path()).unwrap(), "precious");
+}
+
+#[test]
+fn only_our_own_inode_is_removed() {
+    let folder = Folder::new();
+    let ours = SocketListener::bind(&folder.address()).unwrap();
+    fs::rename(folder.path(), folder.0.join("moved")).unwrap(); // keeps our inode number in use
+    let theirs = UnixListener::bind(folder.path()).unwrap();
+    let inode = fs::symlink_metadata(folder.path()).unwrap().ino();
+    drop(ours);
+    assert_eq!(fs::symlink_metadata(folder.path()).unwrap().ino(), inode);
+    drop(theirs);
+    fs::remove_file(folder.path()).unwrap();
+    drop(SocketListener::bind(&folder.address()).unwrap());
+    assert!(!folder.path().exists(), "our own is removed");
+}
+
+#[test]
+fn a_shortage_of_descriptors_does_not_spin_and_passes() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    child::run("a_shortage_of_descriptors_does_not_spin_and_passes", || {
+        let listener = SocketListener::bind(&any_port()).unwrap();
+        let _near = SocketChannel::connect(listener.local_address()).unwrap();
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..before.clone() }).unwrap();
+        let started = Instant::now();
+        let mut errors = 0;
+        while started.elapsed() < Duration::from_millis(350) {
+            let error = listener.accept().unwrap_err();
+            assert!(!error.is_would_block());
+            errors += 1;
+        }
+        assert!(errors <= 5, "{errors} attempts in a third of a second");
+        setrlimit(Resource::Nofile, before).unwrap();
+        listener.accept().unwrap();
+    });
+}
+
+#[test]
+fn bad_addresses_are_errors_that_name_them() {
+    let long = SocketAddress::Unix("x".repeat(200).into());
+    assert!(SocketListener::bind(&long).unwrap_err().to_string().contains("xxx"));
+    assert!(SocketChannel::connect(&SocketAddress::Unix(PathBuf::new())).is_err());
+    assert!(SocketListener::bind(&SocketAddress::UnixUnnamed).is_err());
+    let nowhere = SocketAddress::Unix("/nonexistent/socket".into());
+    assert!(SocketChannel::connect(&nowhere).unwrap_err().to_string().contains("/nonexistent/socket"));
+}
