@@ -63,7 +63,7 @@ impl CloseFrame {
             while !self.reason.is_char_boundary(end) {
                 end -= 1;
             }
-            payload.extend(self.reason[..end].as_bytes());
+            payload.extend(&self.reason.as_bytes()[..end]);
         }
         payload
     }
