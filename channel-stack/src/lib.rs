@@ -1,2 +1,66 @@
-//! .
+//! Layered I/O channels in one crate: everything of the layer crates, and one way to put whole stacks together.
+//!
+//! * All of `channel-core` is here at the root: [`Channel`], [`ChannelExt`], [`Error`], [`Limits`], [`describe`] and so on.
+//! * The channels are here too: [`SocketChannel`], [`TlsChannel`], [`WebSocketChannel`], [`FileChannel`], [`PipeChannel`]; what belongs
+//!   to one of them alone (its role, its crypto provider) is in the module of its crate: [`socket`], [`tls`], [`websocket`], [`file`].
+//! * [`ClientStack`] and [`ServerStack`] say once which layers a connection gets, and put them over any channel.
+//! * [`Stack`] names the four usual stacks, for programs whose user chooses one.
+//!
+//! WebSocket over TLS, here over a pair in memory, and just so over a socket:
+//!
+//! ```
+//! use channel_stack::tls::Provider;
+//! use channel_stack::tls::pki_types::PrivatePkcs8KeyDer;
+//! use channel_stack::{Channel, ChannelExt, ClientCredentials, ClientOptions, ClientStack, MemoryChannel};
+//! use channel_stack::{ServerCredentials, ServerOptions, ServerStack, describe};
+//!
+//! # let made = rcgen::generate_simple_self_signed(["vm.example".to_owned()]).unwrap();
+//! # let (certificate, key) = (made.cert.der().clone(), PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+//! let trust = ClientCredentials::builder(Provider::AwsLcRs).roots([certificate.clone()]).build()?;
+//! let identity = ServerCredentials::builder(Provider::AwsLcRs).identity(vec![certificate], key.into()).build()?;
+//!
+//! let console = ClientStack::new().tls(&trust, "vm.example").websocket(ClientOptions::new("vm.example").path("/console"));
+//! let service = ServerStack::new().tls(&identity).websocket(ServerOptions::default().path("/console"));
+//!
+//! let (near, far) = MemoryChannel::pair()?;
+//! let client = console.over(Box::new(near))?;
+//! let server = service.over(Box::new(far))?;
+//! let serving = std::thread::spawn(move || {
+//!     server.handshake()?; // of the top layer: it opens all below first
+//!     server.write_all(b"login: ")?;
+//!     server.close_write()
+//! });
+//! client.handshake()?;
+//! let mut prompt = [0; 7];
+//! client.read_all(&mut prompt)?;
+//! assert_eq!(&prompt, b"login: ");
+//! assert_eq!(client.read(&mut prompt)?, 0); // the clean end: a Close frame came
+//! serving.join().expect("the server does not panic")?;
+//!
+//! let layers = describe(&client);
+//! assert!(layers.starts_with("websocket client / tls client TLSv1.3 "), "{layers}");
+//! # Ok::<(), channel_stack::Error>(())
+//! ```
 #![forbid(unsafe_code)]
+
+mod builder;
+mod kind;
+
+pub use builder::{ClientStack, ServerStack};
+pub use kind::{Stack, UnknownStack};
+
+pub use channel_core::*;
+
+/// Files and pipes.
+pub use channel_file as file;
+/// TCP and unix sockets.
+pub use channel_socket as socket;
+/// TLS.
+pub use channel_tls as tls;
+/// WebSocket.
+pub use channel_websocket as websocket;
+
+pub use channel_file::{FileChannel, PipeChannel};
+pub use channel_socket::{SocketAddress, SocketChannel, SocketListener};
+pub use channel_tls::{ClientCredentials, ServerCredentials, TlsChannel};
+pub use channel_websocket::{ClientOptions, ServerOptions, WebSocketChannel};
