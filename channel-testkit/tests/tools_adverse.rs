@@ -268,6 +268,17 @@ fn calls_made_in_turns_are_not_held_up_for_ever() {
 }
 
 #[test]
+fn no_two_calls_of_a_direction_are_held_up_in_a_row() {
+    let (near, far) = pair(64, adverse::would_block_every_other);
+    near.set_blocking(false);
+    far.write_all(b"ab").unwrap();
+    assert!(near.read(&mut [0]).unwrap_err().is_would_block());
+    assert_eq!(near.with_read_buf(&mut |_| 1).unwrap(), 1);
+    assert!(near.write(b"x").unwrap_err().is_would_block());
+    near.flush().unwrap();
+}
+
+#[test]
 fn a_peek_is_held_up_but_consumes_nothing() {
     let (near, far) = pair(64, adverse::would_block_every_other);
     far.write_all(b"xy").unwrap();
