@@ -26,4 +26,4 @@ mod pipe_end;
 
 pub use failure::FromFdError;
 pub use file::FileChannel;
-pub use pipe::PipeChannel;
+pub use pipe::{PipeChannel, PipeFds};

@@ -18,6 +18,9 @@ use crate::FromFdError;
 use crate::failure::{access, adopt, closed, ended, io_error, one_way, refuse, span, unsupported, wrong_type};
 use crate::pipe_end::PipeEnd;
 
+/// The ends of pipes that make up a channel: the one to read from, and the one to write to.
+pub type PipeFds = (Option<OwnedFd>, Option<OwnedFd>);
+
 /// A channel over pipes or FIFOs: one to read from, one to write to, or only one of them.
 ///
 /// # Blocking
@@ -61,10 +64,7 @@ impl PipeChannel {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for anything but pipes opened in the right direction, saying which channel
     /// is for it; the caller keeps both descriptors.
-    pub fn from_fds(
-        read: Option<OwnedFd>,
-        write: Option<OwnedFd>,
-    ) -> Result<Self, FromFdError<(Option<OwnedFd>, Option<OwnedFd>)>> {
+    pub fn from_fds(read: Option<OwnedFd>, write: Option<OwnedFd>) -> Result<Self, FromFdError<PipeFds>> {
         let examined = match (&read, &write) {
             (None, None) => Err(Error::new(ErrorKind::InvalidInput, "pipe", "neither a pipe to read nor one to write")),
             _ => examine(read.as_ref(), Direction::Read).and_then(|()| examine(write.as_ref(), Direction::Write)),

@@ -239,18 +239,15 @@ impl Channel for SocketChannel {
     }
 
     fn describe_layer(&self) -> String {
-        use SocketAddress::{Inet, Unix, UnixAbstract};
-        match (&self.local, &self.peer) {
-            (Some(Inet(local)), Some(Inet(peer))) => format!("tcp {local} -> {peer}"),
-            (local, Some(Inet(peer))) => {
-                format!("tcp {} -> {peer}", local.as_ref().map_or("?".into(), ToString::to_string))
-            }
-            (_, Some(Unix(path))) => format!("unix -> {}", path.display()),
-            (_, Some(UnixAbstract(name))) => format!("unix -> @{}", name.escape_ascii()),
-            (Some(Unix(path)), _) => format!("unix {}", path.display()),
-            (Some(UnixAbstract(name)), _) => format!("unix @{}", name.escape_ascii()),
-            (Some(local), _) => format!("{} {local}", if self.unix { "unix" } else { "tcp" }).replace(" unix:", " "),
-            (None, _) => if self.unix { "unix" } else { "tcp" }.to_owned(),
+        let line = |address: &Option<SocketAddress>| match address {
+            Some(address) => address.to_string().trim_start_matches("unix:").to_owned(),
+            None => "?".to_owned(),
+        };
+        let (local, peer) = (line(&self.local), line(&self.peer));
+        match &self.peer {
+            _ if !self.unix => format!("tcp {local} -> {peer}"),
+            Some(SocketAddress::Unix(_) | SocketAddress::UnixAbstract(_)) => format!("unix -> {peer}"),
+            _ => format!("unix {local}"),
         }
     }
 
