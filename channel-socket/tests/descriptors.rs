@@ -147,7 +147,7 @@ fn a_message_cut_off_for_want_of_numbers_is_a_latched_error_and_leaks_nothing() 
             let before = getrlimit(Resource::Nofile);
             let open = fds::open_fds();
             let eleventh_free = (0..).filter(|number| !open.contains_key(number)).nth(10).unwrap();
-            let limit = Rlimit { current: Some(u64::try_from(eleventh_free).unwrap()), ..before.clone() };
+            let limit = Rlimit { current: Some(u64::try_from(eleventh_free).unwrap()), ..before };
             setrlimit(Resource::Nofile, limit).unwrap();
             let error = receive(&far, 1, ReadFlags::empty()).unwrap_err();
             setrlimit(Resource::Nofile, before).unwrap();

@@ -145,7 +145,7 @@ fn a_shortage_of_descriptors_does_not_spin_and_passes() {
         let listener = SocketListener::bind(&any_port()).unwrap();
         let _near = SocketChannel::connect(listener.local_address()).unwrap();
         let before = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..before.clone() }).unwrap();
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..before }).unwrap();
         let started = Instant::now();
         let mut errors = 0;
         while started.elapsed() < Duration::from_millis(350) {
