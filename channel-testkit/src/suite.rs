@@ -4,10 +4,19 @@
 //! another way. Each clause fails by a panic that names the promise and says what was seen.
 
 mod cork;
+mod descriptors;
 mod end;
 mod endings;
+mod errors;
+mod features;
+mod files;
+mod handlers;
+mod modes;
+mod object;
+mod opening;
 mod progress;
 mod read;
+mod readiness;
 mod setup;
 mod shutdown;
 mod write;
@@ -18,9 +27,17 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
 pub use cork::*;
+pub use descriptors::*;
 pub use endings::*;
+pub use errors::*;
+pub use features::*;
+pub use handlers::*;
+pub use modes::*;
+pub use object::*;
+pub use opening::*;
 pub use progress::*;
 pub use read::*;
+pub use readiness::*;
 pub use setup::{IntoPair, Mode, Options, Pair, Setup};
 pub use shutdown::*;
 pub use write::*;
@@ -34,6 +51,14 @@ macro_rules! __each_clause {
     ($consumer:ident $($argument:tt)*) => {
         $crate::$consumer! {
             $($argument)*
+            o1_box_and_arc_behave_as_the_channel
+            o2_reader_and_writer_do_not_stop_each_other
+            o3_a_second_waiter_is_told_busy
+            o4_no_io_outside_a_call
+            m1_blocking_is_a_flag_of_the_channel
+            m2_dont_wait_is_for_one_call
+            m3_the_all_forms_wait_in_every_mode
+            m4_the_all_forms_say_how_much_was_done
             r1_each_buffer_is_filled_before_the_next
             r2_zero_is_the_clean_end_and_nothing_else
             r3_a_read_without_room_touches_nothing
@@ -62,6 +87,22 @@ macro_rules! __each_clause {
             s2_shutdown_never_blocks
             s3_close_is_polite_bounded_and_final
             s4_drop_is_abrupt_and_leaks_nothing
+            d1_a_descriptor_handed_out_stays_the_same_file
+            d2_received_descriptors_are_the_files_that_were_sent
+            d3_descriptors_go_with_the_first_byte_or_not_at_all
+            d4_no_descriptor_is_lost_unseen
+            d5_what_cannot_be_done_is_refused_before_any_byte
+            f1_features_are_fixed
+            f2_why_not_gives_a_reason
+            q1_a_wait_ends_when_progress_can_be_made
+            q2_a_waiter_also_waits_to_push_what_is_held
+            q3_nothing_spins
+            h1_a_handler_is_called_while_there_is_progress
+            h2_no_handler_is_called_after_it_was_removed
+            n1_nothing_but_the_handshake_before_it_is_complete
+            n2_a_handshake_can_be_resumed
+            n3_a_handshake_ends_whatever_the_peer_does
+            x1_an_error_says_what_where_and_why
         }
     };
 }

@@ -54,10 +54,15 @@ impl End {
         }
     }
 
+    /// The same channel, which is in another mode than the one of the test.
+    pub(super) fn driven_as(&self, mode: Mode) -> Self {
+        Self { mode, ..self.clone() }
+    }
+
     /// The same channel, put into another mode.
     pub(super) fn in_mode(&self, mode: Mode) -> Self {
         self.channel.set_blocking(mode == Mode::Blocking);
-        Self { mode, ..self.clone() }
+        self.driven_as(mode)
     }
 
     pub(super) fn step(&self, step: &'static str) {

@@ -1,13 +1,13 @@
 //! S: the abrupt end, the polite one, and none at all.
 
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Weak;
 use std::time::Duration;
 
-use channel_core::{Channel, ChannelExt, Direction, Error, Features, Limits, Readiness, Result};
+use channel_core::{Channel, ChannelExt, Direction, Error, Features, Limits, Result};
 
 use super::end::{End, Task, UNBOUNDED, assert_stream, stream};
+use super::files::{Watched, assert_released, file_behind, polled, watched};
+use super::object::in_background;
 use super::setup::small_limits;
 use super::{Options, Setup};
 
@@ -107,7 +107,9 @@ pub fn s3_close_is_polite_bounded_and_final(setup: &Setup) {
     let linger = Duration::from_millis(50);
     let limits = Limits { linger, ..Limits::default() };
     let (near, far) = setup.pair_with(&Options { limits, ..Options::default() });
-    let files = polled_files(&near, false);
+    // The eventfds that wake its waiters a channel may keep as long as it lives.
+    let files: Vec<Watched> =
+        watched(polled(&near).into_iter().filter(|file| !file_behind(file).contains("eventfd")).collect());
     let reader = in_background(&near, |near| near.read_some(&mut [0; 8]));
     reader.until_asleep();
     setup.step("closing while a reader is blocked");
@@ -129,8 +131,7 @@ pub fn s3_close_is_polite_bounded_and_final(setup: &Setup) {
 /// \[S4\] Dropping a channel never blocks, sends nothing more, and leaks nothing.
 pub fn s4_drop_is_abrupt_and_leaks_nothing(setup: &Setup) {
     let (near, far) = setup.small_pair();
-    let mut files = polled_files(&near, true);
-    files.extend(polled_files(&far, true));
+    let files = [watched(polled(&near)), watched(polled(&far))].concat();
     let taken = near.fill(0, UNBOUNDED);
     setup.promptly("drop with output held", || drop(near));
     setup.step("the peer reads on after a drop");
@@ -152,11 +153,6 @@ pub fn s4_drop_is_abrupt_and_leaks_nothing(setup: &Setup) {
     setup.step("the peer reads on after a drop");
     let (bytes, _) = far.take_to_end();
     assert!(bytes.is_empty() || !held, "drop sent {} bytes that were held back until then", bytes.len());
-}
-
-fn in_background<T: Send + 'static>(near: &End, body: impl FnOnce(&End) -> T + Send + 'static) -> Task<T> {
-    let near = near.clone();
-    Task::spawn(move || body(&near))
 }
 
 /// A reader and a writer that are blocked in `near`, and how many bytes the channel had taken before the writer's one.
@@ -195,29 +191,5 @@ fn assert_closed(near: &End) {
     }
     for (call, result) in results {
         assert!(result.as_ref().is_err_and(Error::is_closed), "{call} after close gave {result:?}");
-    }
-}
-
-/// The descriptors a waiter would poll now, not kept alive. Without `all`, no eventfds: those wake waiters, are the channel's own
-/// and may live as long as it does.
-fn polled_files(near: &End, all: bool) -> Vec<(Weak<OwnedFd>, String)> {
-    let mut files = Vec::new();
-    for direction in [Direction::Read, Direction::Write] {
-        if let Readiness::Wait(interests) = near.readiness(direction) {
-            for interest in interests.iter() {
-                let link = std::fs::read_link(format!("/proc/self/fd/{}", interest.fd.as_raw_fd())).unwrap_or_default();
-                let what = link.display().to_string();
-                if all || !what.contains("eventfd") {
-                    files.push((std::sync::Arc::downgrade(&interest.fd), what));
-                }
-            }
-        }
-    }
-    files
-}
-
-fn assert_released(files: &[(Weak<OwnedFd>, String)], when: &str) {
-    for (file, what) in files {
-        assert!(file.upgrade().is_none(), "{when}, but a descriptor is still open: {what}");
     }
 }
