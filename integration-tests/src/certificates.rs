@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -34,10 +34,13 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        // Names of their own: a certificate whose subject is its issuer counts as self-signed.
+        params.distinguished_name.push(DnType::CommonName, "throw-away authority");
         let root = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let key = KeyPair::generate()?;
-        let server =
-            CertificateParams::new(vec![SERVER_NAME.to_owned(), "127.0.0.1".to_owned()])?.signed_by(&key, &root)?;
+        let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned(), "127.0.0.1".to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, SERVER_NAME);
+        let server = params.signed_by(&key, &root)?;
         Ok(Self { root: root.der().clone(), server: server.der().clone(), server_key: key.serialize_der() })
     }
 
@@ -62,12 +65,12 @@ impl Authority {
     /// A rustls client that trusts this authority alone.
     ///
     /// # Errors
-    /// If `provider` lacks what TLS 1.3 needs.
+    /// If `provider` has no cipher suite for TLS 1.2 or 1.3.
     pub fn client_config(&self, provider: Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Failure> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root())?;
         let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Arc::new(config))
@@ -76,10 +79,10 @@ impl Authority {
     /// A rustls server that shows this authority's certificate.
     ///
     /// # Errors
-    /// If `provider` lacks what TLS 1.3 needs.
+    /// If `provider` has no cipher suite for TLS 1.2 or 1.3.
     pub fn server_config(&self, provider: Arc<CryptoProvider>) -> Result<Arc<ServerConfig>, Failure> {
         let config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(self.server_chain(), self.server_key())?;
         Ok(Arc::new(config))

@@ -53,6 +53,12 @@ pub struct Mismatch {
 }
 
 impl Checker {
+    /// Expects the content from `offset` on.
+    #[must_use]
+    pub fn starting_at(offset: u64) -> Self {
+        Self { offset }
+    }
+
     /// The next bytes of the stream.
     ///
     /// # Errors
@@ -68,9 +74,9 @@ impl Checker {
         Ok(())
     }
 
-    /// How many right bytes came.
+    /// The place in the content of the byte that is expected next.
     #[must_use]
-    pub fn received(&self) -> u64 {
+    pub fn offset(&self) -> u64 {
         self.offset
     }
 }
@@ -84,7 +90,7 @@ mod tests {
         let mut whole = Checker::default();
         whole.take(at(0, 100_000)).unwrap();
         whole.take(at(100_000, LONGEST)).unwrap();
-        assert_eq!(whole.received(), 100_000 + LONGEST as u64);
+        assert_eq!(whole.offset(), 100_000 + LONGEST as u64);
 
         for wrong in [at(65_536, 16_384), at(0, 16_384)] {
             let mut checker = Checker::default();

@@ -41,7 +41,7 @@ where
     }
 }
 
-/// TLS 1.3 by rustls' own `StreamOwned` on `socket`, handshake done, in the role of a verifying client.
+/// TLS by rustls' own `StreamOwned` on `socket`, handshake done, in the role of a verifying client.
 ///
 /// # Errors
 /// If the handshake fails.
@@ -52,7 +52,7 @@ pub fn rustls_client(socket: Socket, provider: Arc<CryptoProvider>) -> Result<Bo
     Ok(Box::new(stream))
 }
 
-/// TLS 1.3 by rustls' own `StreamOwned` on `socket`, handshake done, in the role of the server.
+/// TLS by rustls' own `StreamOwned` on `socket`, handshake done, in the role of the server.
 ///
 /// # Errors
 /// If the handshake fails.

@@ -142,11 +142,11 @@ fn receive(receiver: &mut dyn Receiver, phase: &Phase) -> Result<(Window, u64), 
     let mut window = Window::default();
     let mut checker = Checker::default();
     while receiver.receive(&mut checker)? {
-        window.is_over_at(phase, checker.received())?;
+        window.is_over_at(phase, checker.offset())?;
     }
     // The sender may have seen that it is over, and ended, between two looks of ours.
-    window.is_over_at(phase, checker.received())?;
-    Ok((window, checker.received()))
+    window.is_over_at(phase, checker.offset())?;
+    Ok((window, checker.offset()))
 }
 
 /// Where the run is; set by the thread that started it, looked at by both ends once a message.
