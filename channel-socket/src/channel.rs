@@ -328,21 +328,22 @@ impl Channel for SocketChannel {
         let Some(fd) = self.fd.load() else {
             return Ok(());
         };
-        if how != Shutdown::Write {
-            self.read_ended.store(true, Ordering::Release);
-        }
-        if how != Shutdown::Read {
-            self.write_ended.store(true, Ordering::Release);
-        }
+        let (read, write) = (how != Shutdown::Write, how != Shutdown::Read);
+        self.read_ended.fetch_or(read, Ordering::AcqRel);
+        self.write_ended.fetch_or(write, Ordering::AcqRel);
         let how = match how {
             Shutdown::Read => rustix::net::Shutdown::Read,
             Shutdown::Write => rustix::net::Shutdown::Write,
             Shutdown::Both => rustix::net::Shutdown::Both,
         };
         let done = rustix::net::shutdown(&*fd, how);
-        self.wake.wake();
-        self.handlers.schedule(Direction::Read);
-        self.handlers.schedule(Direction::Write);
+        if read {
+            self.handlers.schedule(Direction::Read);
+        }
+        if write {
+            self.wake.wake();
+            self.handlers.schedule(Direction::Write);
+        }
         match done {
             // A connection that is gone has ended both directions and woken everybody.
             Ok(()) | Err(Errno::NOTCONN) => Ok(()),

@@ -248,6 +248,28 @@ fn a_reset_is_never_a_clean_end_not_even_later_or_after_a_write_met_it() {
 }
 
 #[test]
+fn close_write_tells_of_bytes_that_a_reset_lost_and_the_reader_still_learns_of_it() {
+    let (near, far) = tcp_pair();
+    near.write_all(b"unread").unwrap();
+    drop(far);
+    near.readiness(Direction::Read).block(None).unwrap();
+    assert_eq!(near.close_write().unwrap_err().kind(), ErrorKind::Reset);
+    assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::Reset);
+}
+
+#[test]
+fn a_peer_that_ended_and_left_is_no_failure_of_our_close() {
+    over_both("a_peer_that_ended_and_left", |near, far| {
+        far.write_all(b"bye").unwrap();
+        far.close().unwrap();
+        near.read_all(&mut [0; 3]).unwrap();
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+        let _ = near.write(b"too late"); // on TCP this is taken, and answered by a reset
+        near.close().unwrap();
+    });
+}
+
+#[test]
 fn a_blocked_reader_does_not_stop_a_writer() {
     over_both("a_blocked_reader_does_not_stop_a_writer", |near, far| {
         thread::scope(|scope| {
