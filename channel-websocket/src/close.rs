@@ -3,8 +3,7 @@
 use channel_core::{ErrorKind, Result};
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::engine::ControlPayload;
-use crate::engine::Violation;
+use crate::engine::{ControlPayload, Violation};
 use crate::error;
 
 /// What a Close frame says: why its sender ends the connection.
