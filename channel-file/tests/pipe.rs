@@ -211,7 +211,8 @@ fn both_directions_saturated_at_once_finish() {
 fn a_list_longer_than_the_kernel_takes_is_a_short_write() {
     let (near, _far) = PipeChannel::pair().unwrap();
     let list = vec![IoSlice::new(b"x"); 3000];
-    assert_eq!(near.writev(&list).unwrap(), 1024);
+    let taken = near.writev(&list).unwrap();
+    assert!((1..=1024).contains(&taken), "{taken}"); // one buffer where the kernel lacks RWF_NOWAIT for pipes
     let mut list = vec![IoSlice::new(&[]); 3000];
     assert_eq!(near.writev(&list).unwrap(), 0);
     list.push(IoSlice::new(b"y"));
