@@ -87,7 +87,9 @@ impl Handshake<TlsDecoder, TlsEncoder> for TlsHandshake {
             return Err(fault::error(ErrorKind::Internal, "the handshake is over"));
         };
         let result = go_on(&mut session, input, ended);
-        session.pump(out);
+        if !(matches!(result, Ok((_, true))) && session.has_only_tickets_to_send()) {
+            session.pump(out);
+        }
         let (consumed, open) = result?;
         if !open {
             self.session = Some(session);

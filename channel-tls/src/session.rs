@@ -191,6 +191,13 @@ impl Session {
         result
     }
 
+    /// Whether all that we have to send on opening is session tickets: a TLS 1.3 server opens with the client's last word
+    /// (RFC 8446 §2). A client that does not read yet must not keep the server from opening, so tickets go with what comes next.
+    pub(crate) fn has_only_tickets_to_send(&self) -> bool {
+        matches!(self.connection, Connection::Server(_))
+            && self.common().protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
     /// What is known of the session.
     pub(crate) fn common(&self) -> &CommonState {
         match &self.connection {

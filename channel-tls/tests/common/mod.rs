@@ -6,7 +6,7 @@ use std::sync::Arc;
 use channel_tls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use channel_tls::rustls::{self, ClientConfig, ClientConnection, ProtocolVersion, ServerConfig, ServerConnection};
 use channel_tls::{ClientCredentials, ClientCredentialsBuilder, Provider, ServerCredentials, ServerCredentialsBuilder};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
 pub const NAME: &str = "peer.example";
 
@@ -21,6 +21,7 @@ impl Authority {
     pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "the authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = params.self_signed(&key).unwrap();
         let root_pem = pem("CERTIFICATE", root.der());
