@@ -102,6 +102,11 @@ impl End {
         }
     }
 
+    /// Ends the calling thread if the clause was given up meanwhile.
+    pub(super) fn drive_on(&self) {
+        self.run.check();
+    }
+
     pub(super) fn open(&self) {
         let opened = self.drive(Direction::Read, Channel::handshake);
         opened.unwrap_or_else(|error| panic!("the handshake failed: {error:?}"));
@@ -176,9 +181,25 @@ impl End {
         }
     }
 
-    /// Writes the test stream from position `from` on, without waiting, until the channel would block, and returns how many
-    /// bytes it took: all it can hold, or `most`.
+    /// Writes the test stream from position `from` on until the channel is full, and stays so, and returns how many bytes it
+    /// took: all it can hold, or `most`.
     pub(super) fn fill(&self, from: usize, most: usize) -> usize {
+        // One would-block may have no reason, and the system moves bytes on by itself for a while.
+        const SETTLED: Duration = Duration::from_millis(10);
+        let (mut taken, mut fruitless) = (0, 0);
+        while taken < most && fruitless < 5 {
+            let more = self.fill_once(from + taken, most - taken);
+            taken += more;
+            fruitless = if more > 0 { 0 } else { fruitless + 1 };
+            if !self.channel.wait(Direction::Write, Some(SETTLED)).expect("a wait") {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// As [`fill`](Self::fill), up to the first would-block.
+    fn fill_once(&self, from: usize, most: usize) -> usize {
         let mut taken = 0;
         while taken < most {
             let piece = stream(from + taken, 4096.min(most - taken));

@@ -143,7 +143,7 @@ impl Setup {
         let begun = Instant::now();
         let done = call();
         let took = begun.elapsed();
-        assert!(took < self.patience / 4, "{what} took {took:?}, although it must not wait");
+        assert!(took < self.patience / 2, "{what} took {took:?}, although it must not wait");
         done
     }
 

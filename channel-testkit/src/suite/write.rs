@@ -47,7 +47,7 @@ pub fn w2_would_block_takes_nothing(setup: &Setup) {
             }
             Err(error) if error.is_would_block() => {
                 refused = true;
-                read_what_is_there(&far, &mut seen);
+                read_once(&far, &mut seen); // a little, so that the channel is soon full again
             }
             Err(error) => panic!("a write failed: {error:?}"),
         }
@@ -223,16 +223,22 @@ pub(super) fn drain(far: &End, from: usize) -> usize {
 }
 
 fn read_what_is_there(far: &End, seen: &mut Vec<u8>) {
+    while read_once(far, seen) {}
+}
+
+/// One read that does not wait; whether it found anything.
+fn read_once(far: &End, seen: &mut Vec<u8>) -> bool {
     let mut buf = [0; 4096];
-    loop {
-        match far.try_read(&mut buf) {
-            Ok(0) => panic!("the stream ended early"),
-            Ok(count) => seen.extend_from_slice(&buf[..count]),
-            Err(error) if error.is_would_block() => break,
-            Err(error) => panic!("a read failed: {error:?}"),
+    match far.try_read(&mut buf) {
+        Ok(0) => panic!("the stream ended early"),
+        Ok(count) => seen.extend_from_slice(&buf[..count]),
+        Err(error) if error.is_would_block() => {
+            std::thread::yield_now();
+            return false;
         }
+        Err(error) => panic!("a read failed: {error:?}"),
     }
-    std::thread::yield_now();
+    true
 }
 
 pub(super) fn flush_in_background(near: &End) -> Task<()> {

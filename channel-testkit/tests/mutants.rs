@@ -1,0 +1,558 @@
+//! For each promise a channel that breaks it, and nothing else on purpose: the clause must notice, and say what it saw.
+
+mod broken;
+
+use std::collections::BTreeSet;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use broken::Mutant;
+use broken::parts::{Ahead, Held, Hello, bytes_of, lock, memory, room};
+use channel_core::{
+    AioChange, Channel, ChannelExt, Direction, Error, ErrorKind, Features, MemoryChannel, ReadFlags, Readiness, Result,
+    WriteFlags,
+};
+use channel_socket::SocketChannel;
+use channel_testkit::suite::Mode::{Blocking, NonBlocking};
+use channel_testkit::suite::{CLAUSES, Clause, IntoPair, Mode, Options, Setup};
+use channel_testkit::watchdog;
+
+// What the broken channels are made of is itself sound.
+channel_testkit::conformance! {
+    mod nothing_broken = |options: &Options| {
+        let (near, far) = memory(options);
+        (Mutant::over(near), far)
+    };
+    mod hello = |options: &Options| {
+        let (near, far) = memory(options);
+        (Hello::new(options).over(near), Hello::new(options).over(far))
+    };
+}
+
+/// Runs the clause of `promise` over a near end broken in a way that it must notice, and say so in these words.
+fn caught<P: IntoPair + 'static>(promise: &str, mode: Mode, says: &str, maker: fn(&Options) -> P) {
+    let clause = CLAUSES.iter().find(|clause| clause.promise() == promise).expect("a clause for the promise");
+    watchdog::run(&format!("mutants::{}", clause.name()), || {
+        let setup = Setup::new(mode, maker).patience(Duration::from_secs(1));
+        let run = catch_unwind(AssertUnwindSafe(|| clause.run(&setup)));
+        let Err(panic) = run else { panic!("{clause:?} did not notice") };
+        let words = panic.downcast_ref::<String>().expect("words");
+        assert!(words.starts_with(&format!("{promise} ")), "the promise is not named: {words}");
+        assert!(words.contains(says), "{clause:?} should have said `{says}`, but said: {words}");
+    });
+}
+
+/// Declares the mutants: a test for each, and the list of their promises.
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident in $mode:ident says $says:literal: $maker:expr;)+) => {
+        $(
+            $(#[$doc])*
+            #[test]
+            fn $name() {
+                caught(&stringify!($name).to_uppercase(), $mode, $says, $maker);
+            }
+        )+
+
+        const MUTANTS: &[&str] = &[$(stringify!($name)),+];
+    };
+}
+
+/// A near end in memory, broken by `how`.
+fn near(options: &Options, how: impl FnOnce(Mutant) -> Mutant) -> (Mutant, MemoryChannel) {
+    let (near, far) = memory(options);
+    (how(Mutant::over(near)), far)
+}
+
+/// A near end that passes descriptors, broken by `how`.
+fn near_socket(how: impl FnOnce(Mutant) -> Mutant) -> Result<(Mutant, SocketChannel)> {
+    let (near, far) = SocketChannel::pair()?;
+    Ok((how(Mutant::over(near)), far))
+}
+
+mutants! {
+    /// A wrapper that forgets a method.
+    o1 in Blocking says "the name that was set": |options| near(options, |near| near.on_set_name(|_, _| ()));
+    /// One lock for both directions.
+    o2 in Blocking says "while a reader is blocked": |options| near(options, |near| {
+        let one = Arc::new(Mutex::new(()));
+        let same = Arc::clone(&one);
+        near.on_read(move |inner, bufs, fds, flags| {
+            let _guard = lock(&one);
+            inner.readv_full(bufs, fds, flags)
+        })
+        .on_write(move |inner, bufs, fds, flags| {
+            let _guard = lock(&same);
+            inner.writev_full(bufs, fds, flags)
+        })
+    });
+    /// A second reader waits for the lock of the first.
+    o3 in Blocking says "a second reader": |options| near(options, |near| {
+        let one = Mutex::new(());
+        near.on_read(move |inner, bufs, fds, flags| {
+            let _guard = lock(&one);
+            inner.readv_full(bufs, fds, flags)
+        })
+    });
+    /// A thread of its own that flushes.
+    o4 in Blocking says "hidden threads": |options| near(options, |near| {
+        let started = AtomicBool::new(false);
+        near.on_write(move |inner, bufs, fds, flags| {
+            if !started.swap(true, Ordering::Relaxed) {
+                drop(thread::spawn(thread::park));
+            }
+            inner.writev_full(bufs, fds, flags)
+        })
+    });
+    /// Starts out non-blocking.
+    m1 in Blocking says "a blocking read, begun before": |options| {
+        let (near, far) = memory(options);
+        near.set_blocking(false);
+        (near, far)
+    };
+    /// `DONT_WAIT` sets the mode for good.
+    m2 in Blocking says "after DONT_WAIT": |options| near(options, |near| {
+        near.on_read(|inner, bufs, fds, flags| {
+            if flags.contains(ReadFlags::DONT_WAIT) {
+                inner.set_blocking(false);
+            }
+            inner.readv_full(bufs, fds, flags)
+        })
+    });
+    /// A would-block that does not look like one.
+    m3 in NonBlocking says "read_all": |options| near(options, |near| {
+        near.on_read(|inner, bufs, fds, flags| match inner.readv_full(bufs, fds, flags) {
+            Err(error) if error.is_would_block() && flags.is_empty() => {
+                Err(Error::new(ErrorKind::Io(io::ErrorKind::WouldBlock), "memory", "not now"))
+            }
+            done => done,
+        })
+    });
+    /// Counts one byte less than it gave.
+    m4 in Blocking says "after 3 bytes": |options| near(options, |near| {
+        near.on_read(|inner, bufs, fds, flags| match inner.readv_full(bufs, fds, flags) {
+            Ok(3) => Ok(2),
+            done => done,
+        })
+    });
+    /// Fills the last buffer first.
+    r1 in Blocking says "of the stream is wrong": |options| near(options, |near| {
+        near.on_read(|inner, bufs, fds, flags| {
+            bufs.reverse();
+            inner.readv_full(bufs, fds, flags)
+        })
+    });
+    /// The end is told once.
+    r2 in Blocking says "at the clean end": |options| near(options, |near| {
+        let told = AtomicBool::new(false);
+        near.on_read(move |inner, bufs, fds, flags| match inner.readv_full(bufs, fds, flags) {
+            Ok(0) if room(bufs) > 0 && told.swap(true, Ordering::Relaxed) => Err(Error::WOULD_BLOCK),
+            done => done,
+        })
+    });
+    /// Looks for data before it looks for room.
+    r3 in NonBlocking says "a read without room on an idle channel": |options| near(options, |near| {
+        near.on_read(|inner, bufs, fds, flags| {
+            if bufs.is_empty() && !inner.readiness(Direction::Read).block(Some(std::time::Instant::now()))? {
+                return Err(Error::WOULD_BLOCK);
+            }
+            inner.readv_full(bufs, fds, flags)
+        })
+    });
+    /// Waits until all buffers are full.
+    r4 in Blocking says "reading 3 bytes into more room": |options| near(options, |near| {
+        near.on_read(|inner, bufs, fds, flags| {
+            let count = inner.readv_full(bufs, fds, flags)?;
+            if count < room(bufs) && flags.is_empty() {
+                inner.wait(Direction::Read, None)?;
+            }
+            Ok(count)
+        })
+    });
+    /// One bit flips on the way.
+    r5 in Blocking says "byte 7000 of the stream is wrong": |options| near(options, |near| {
+        let seen = AtomicUsize::new(0);
+        near.on_features(|inner| inner.features() - Features::READ_BUF - Features::READ_MSG_PEEK).on_write(
+            move |inner, bufs, fds, flags| {
+                let mut bytes = bytes_of(bufs);
+                let at = seen.load(Ordering::Relaxed);
+                if let Some(byte) = 7000usize.checked_sub(at).and_then(|at| bytes.get_mut(at)) {
+                    *byte ^= 1;
+                }
+                let count = inner.writev_full(&[IoSlice::new(&bytes)], fds, flags)?;
+                seen.fetch_add(count, Ordering::Relaxed);
+                Ok(count)
+            },
+        )
+    });
+    /// A peek is a read.
+    r6 in Blocking says "peek": |options| near(options, |near| {
+        near.on_read(|inner, bufs, fds, flags| inner.readv_full(bufs, fds, flags - ReadFlags::MSG_PEEK))
+    });
+    /// Drops one byte of what a lend left.
+    r7 in Blocking says "of the stream is wrong": |options| near(options, |near| {
+        near.on_with_read_buf(|inner, take| {
+            let mut taken = 0;
+            inner.with_read_buf(&mut |bytes| {
+                taken = take(bytes);
+                if taken > 0 && taken < bytes.len() { taken + 1 } else { taken }
+            })?;
+            Ok(taken)
+        })
+    });
+    /// Takes one byte more than it says.
+    w1 in NonBlocking says "of the stream is wrong": |options| near(options, |near| {
+        near.on_write(|inner, bufs, fds, flags| match inner.writev_full(bufs, fds, flags) {
+            Ok(count) => Ok(if bytes_of(bufs).len() > 100 && count == 1 { 2 } else { count }),
+            error => error,
+        })
+    });
+    /// Keeps what it refused, and sends that when it is retried.
+    w2 in NonBlocking says "the peer sees other bytes": |options| near(options, |near| {
+        let kept = Mutex::new(Vec::new());
+        near.on_write(move |inner, bufs, fds, flags| {
+            let mut kept = lock(&kept);
+            let mut bytes = bytes_of(bufs);
+            if kept.len() == bytes.len() {
+                bytes = std::mem::take(&mut kept);
+            }
+            let done = inner.writev_full(&[IoSlice::new(&bytes)], fds, flags);
+            if done.as_ref().is_err_and(Error::is_would_block) {
+                *kept = bytes;
+            }
+            done
+        })
+    });
+    /// An empty write sends an empty something.
+    w3 in Blocking says "nothing was to be read": |options| near(options, |near| {
+        near.on_write(|inner, bufs, fds, flags| {
+            if bytes_of(bufs).is_empty() {
+                return inner.writev_full(&[IoSlice::new(b"\0")], fds, flags).map(|_| 0);
+            }
+            inner.writev_full(bufs, fds, flags)
+        })
+    });
+    /// The system call's limit is the caller's problem.
+    w4 in Blocking says "5000 buffers failed": |options| near(options, |near| {
+        near.on_write(|inner, bufs, fds, flags| {
+            if bufs.len() > 1024 {
+                return Err(Error::new(ErrorKind::InvalidInput, "memory", "too many buffers"));
+            }
+            inner.writev_full(bufs, fds, flags)
+        })
+    });
+    /// Gathers until flushed.
+    w5 in Blocking says "that a blocking write took": |options| near(options, |near| {
+        let held = Held::default();
+        let pushed = held.clone();
+        near.on_write(move |_, bufs, _, _| held.keep(bufs, 1 << 20)).on_flush(move |inner| pushed.push_all(inner))
+    });
+    /// Bytes for a peer that is gone vanish.
+    w6 in Blocking says "never failed": |options| near(options, |near| {
+        near.on_write(|inner, bufs, fds, flags| match inner.writev_full(bufs, fds, flags) {
+            Err(error) if error.is_disconnected() => Ok(bytes_of(bufs).len()),
+            done => done,
+        })
+    });
+    /// A failure of what was gathered is forgotten.
+    w7 in Blocking says "never failed": |options| near(options, |near| {
+        let taken = AtomicBool::new(false);
+        near.on_write(move |inner, bufs, fds, flags| match inner.writev_full(bufs, fds, flags) {
+            Err(error) if error.is_disconnected() && taken.load(Ordering::Relaxed) => Ok(bytes_of(bufs).len()),
+            done => {
+                taken.fetch_or(done.is_ok(), Ordering::Relaxed);
+                done
+            }
+        })
+    });
+    /// Flush leaves alone what is corked.
+    w8 in Blocking says "waits for corked bytes that were flushed": |options| near(options, |near| {
+        let held = Held::default();
+        let [corking, kept] = [held.clone(), held.clone()];
+        near.on_set_cork(move |_, cork| corking.turn(cork))
+            .on_write(move |inner, bufs, fds, flags| match kept.is_on() {
+                true => kept.keep(bufs, 1 << 20),
+                false => inner.writev_full(bufs, fds, flags),
+            })
+            .on_flush(move |inner| if held.is_on() { Ok(()) } else { held.push_all(inner) })
+    });
+    /// Takes what it is given, however much.
+    w9 in Blocking says "and none was refused": |options| near(options, |near| {
+        near.on_write(|inner, bufs, fds, flags| match inner.writev_full(bufs, fds, flags) {
+            Err(error) if error.is_would_block() => Ok(bytes_of(bufs).len()),
+            done => done,
+        })
+    });
+    /// Only a flush sends what is held.
+    w10 in NonBlocking says "written but not flushed": |options| near(options, |near| {
+        let held = Held::default();
+        let pushed = held.clone();
+        near.on_write(move |inner, bufs, fds, flags| {
+            if held.is_empty() {
+                match inner.writev_full(bufs, fds, flags) {
+                    Err(error) if error.is_would_block() => {}
+                    done => return done,
+                }
+            }
+            held.keep(bufs, 4096)
+        })
+        .on_flush(move |inner| pushed.push(inner))
+    });
+    /// A read that waits until it could write.
+    w11 in Blocking says "while our own output is stuck": |options| near(options, |near| {
+        near.on_read(|inner, bufs, fds, flags| {
+            if flags.is_empty() {
+                inner.wait(Direction::Write, None)?;
+            }
+            inner.readv_full(bufs, fds, flags)
+        })
+    });
+    /// Gathers without bound while corked.
+    c1 in NonBlocking says "gathered while corked": |options| near(options, |near| {
+        let held = Held::default();
+        let [corking, kept] = [held.clone(), held.clone()];
+        near.on_set_cork(move |_, cork| corking.turn(cork))
+            .on_write(move |inner, bufs, fds, flags| match kept.is_on() {
+                true => kept.keep(bufs, usize::MAX),
+                false => inner.writev_full(bufs, fds, flags),
+            })
+            .on_flush(move |inner| held.push_all(inner))
+    });
+    /// Uncorking waits for room.
+    c2 in NonBlocking says "set_cork(false) on a channel that is full": |options| near(options, |near| {
+        let held = Held::default();
+        let [corking, kept] = [held.clone(), held.clone()];
+        near.on_set_cork(move |inner, cork| {
+            corking.turn(cork);
+            if !cork {
+                corking.push_all(inner).expect("a push");
+            }
+        })
+        .on_write(move |inner, bufs, fds, flags| match kept.is_on() {
+            true => kept.keep(bufs, 4096),
+            false => inner.writev_full(bufs, fds, flags),
+        })
+        .on_flush(move |inner| held.push_all(inner))
+    });
+    /// Delay holds back until flushed.
+    c3 in NonBlocking says "delay hint": |options| near(options, |near| {
+        let held = Held::default();
+        let [delaying, kept] = [held.clone(), held.clone()];
+        near.on_set_delay(move |_, delay| delaying.turn(delay))
+            .on_write(move |inner, bufs, fds, flags| {
+                if kept.is_on() {
+                    return kept.keep(bufs, 1 << 20);
+                }
+                kept.push_all(inner)?;
+                inner.writev_full(bufs, fds, flags)
+            })
+            .on_flush(move |inner| held.push_all(inner))
+    });
+    /// The end comes before the data is over.
+    e1 in Blocking says "bytes before the clean end": |options| near(options, |near| {
+        let seen = AtomicUsize::new(0);
+        near.on_read(move |inner, bufs, fds, flags| {
+            if seen.load(Ordering::Relaxed) > 5000 {
+                return Ok(0);
+            }
+            let count = inner.readv_full(bufs, fds, flags)?;
+            seen.fetch_add(count, Ordering::Relaxed);
+            Ok(count)
+        })
+    });
+    /// Every end is a truncation.
+    e2 in Blocking says "RELAXED_EOF": |options| near(options, |near| {
+        near.on_read(|inner, bufs, fds, flags| match inner.readv_full(bufs, fds, flags) {
+            Ok(0) if room(bufs) > 0 => Err(Error::new(ErrorKind::UnexpectedEof, "memory", "cut off")),
+            done => done,
+        })
+    });
+    /// `close_write` ends reading, too.
+    e3 in Blocking says "a write failed": |options| near(options, |near| {
+        near.on_close_write(|inner| {
+            inner.close_write()?;
+            inner.shutdown(Shutdown::Read)
+        })
+    });
+    /// Shutdown that nobody hears of.
+    s1 in Blocking says "shutdown of reading should wake": |options| near(options, |near| {
+        near.on_shutdown(|_, _| Ok(()))
+    });
+    /// Shutdown waits for the reader.
+    s2 in Blocking says "shutdown with a reader and a writer inside": |options| near(options, |near| {
+        let one = Arc::new(Mutex::new(()));
+        let same = Arc::clone(&one);
+        near.on_read(move |inner, bufs, fds, flags| {
+            let _guard = lock(&one);
+            inner.readv_full(bufs, fds, flags)
+        })
+        .on_shutdown(move |inner, how| {
+            let _guard = lock(&same);
+            inner.shutdown(how)
+        })
+    });
+    /// A second close fails.
+    s3 in Blocking says "a second close": |options| near(options, |near| {
+        let closed = AtomicBool::new(false);
+        near.on_close(move |inner| {
+            if closed.swap(true, Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::Closed, "memory", "closed twice"));
+            }
+            inner.close()
+        })
+    });
+    /// Drop flushes.
+    s4 in NonBlocking says "drop sent 64 bytes": |options| near(options, |near| {
+        let held = Held::default();
+        let [corking, kept, flushed] = [held.clone(), held.clone(), held.clone()];
+        near.on_set_cork(move |_, cork| corking.turn(cork))
+            .on_write(move |inner, bufs, fds, flags| match kept.is_on() {
+                true => kept.keep(bufs, 4096),
+                false => inner.writev_full(bufs, fds, flags),
+            })
+            .on_flush(move |inner| flushed.push_all(inner))
+            .on_drop(move |inner| drop(held.push(inner)))
+    });
+    /// Each answer leaks a count.
+    d1 in Blocking says "a descriptor is still open": |options| near(options, |near| {
+        near.on_readiness(|inner, direction| {
+            let answer = inner.readiness(direction);
+            std::mem::forget(answer.clone());
+            answer
+        })
+    });
+    /// Received descriptors are inherited by whatever is executed.
+    d2 in Blocking says "would be inherited": |_| near_socket(|near| {
+        near.on_read(|inner, bufs, fds, flags| {
+            let Some(fds) = fds else { return inner.readv_full(bufs, None, flags) };
+            let count = inner.readv_full(bufs, Some(&mut *fds), flags)?;
+            for fd in fds {
+                rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).expect("F_SETFD");
+            }
+            Ok(count)
+        })
+    });
+    /// Descriptors go with the second byte.
+    d3 in Blocking says "the first byte and the descriptors": |_| near_socket(|near| {
+        near.on_write(|inner, bufs, fds, flags| {
+            let bytes = bytes_of(bufs);
+            if fds.is_empty() || bytes.len() < 2 {
+                return inner.writev_full(bufs, fds, flags);
+            }
+            inner.writev_full(&[IoSlice::new(&bytes[..1])], &[], WriteFlags::empty())?;
+            inner.writev_full(&[IoSlice::new(&bytes[1..])], fds, WriteFlags::empty()).map(|count| count + 1)
+        })
+    });
+    /// Descriptors nobody asked for are closed.
+    d4 in Blocking says "after one that was not asked for": |_| near_socket(|near| {
+        near.on_read(|inner, bufs, fds, flags| {
+            let mut unasked = Vec::new();
+            inner.readv_full(bufs, fds.or(Some(&mut unasked)), flags)
+        })
+    });
+    /// Descriptors are left behind without a word.
+    d5 in Blocking says "without FD_PASS gave Ok": |options| near(options, |near| {
+        near.on_write(|inner, bufs, _, flags| inner.writev_full(bufs, &[], flags))
+    });
+    /// A feature goes with the first bytes.
+    f1 in Blocking says "features after data": |options| near(options, |near| {
+        let wrote = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&wrote);
+        near.on_write(move |inner, bufs, fds, flags| {
+            wrote.store(true, Ordering::Relaxed);
+            inner.writev_full(bufs, fds, flags)
+        })
+        .on_features(move |inner| match seen.load(Ordering::Relaxed) {
+            true => inner.features() - Features::READ_BUF,
+            false => inner.features(),
+        })
+    });
+    /// No reasons.
+    f2 in Blocking says "no reason is given": |options| near(options, |near| near.on_why_not(|_, _| None));
+    /// What was read ahead does not count.
+    q1 in NonBlocking says "waiting for bytes that were sent": |options| {
+        let (near, far) = memory(options);
+        (Ahead::default().over(near), far)
+    };
+    /// Readers do not wait for room, though they would push.
+    q2 in NonBlocking says "sees nothing to do": |options| near(options, |near| {
+        let held = Held::default();
+        let [read, flushed] = [held.clone(), held.clone()];
+        near.on_write(move |inner, bufs, fds, flags| {
+            match held.push(inner).and_then(|()| inner.writev_full(bufs, fds, flags)) {
+                Err(error) if error.is_would_block() => held.keep(bufs, 4096),
+                done => done,
+            }
+        })
+        .on_read(move |inner, bufs, fds, flags| {
+            let _ = read.push(inner);
+            inner.readv_full(bufs, fds, flags)
+        })
+        .on_flush(move |inner| flushed.push(inner))
+    });
+    /// Always ready.
+    q3 in NonBlocking says "and nothing could": |options| near(options, |near| {
+        near.on_readiness(|_, _| Readiness::Ready)
+    });
+    /// What was read ahead counts for waiters, but calls no handler.
+    h1 in NonBlocking says "was called for 1 of 300 bytes": |options| {
+        let (near, far) = memory(options);
+        let ahead = Ahead::default();
+        let near = ahead.over(near).on_readiness(move |inner, direction| match direction {
+            Direction::Read if !ahead.is_empty() => Readiness::Ready,
+            _ => inner.readiness(direction),
+        });
+        (near, far)
+    };
+    /// Clearing does nothing.
+    h2 in NonBlocking says "was cleared": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, write| {
+            let keep = |change| if matches!(change, AioChange::Clear) { AioChange::Keep } else { change };
+            inner.set_aio_fd_handler(keep(read), keep(write))
+        })
+    });
+    /// Writes pass before the handshake.
+    n1 in NonBlocking says "write before the handshake gave": |options| {
+        let (near, far) = memory(options);
+        let near = Hello::new(options).over(near).on_write(Channel::writev_full);
+        (near, Hello::new(options).over(far))
+    };
+    /// Each call begins from the start.
+    n2 in NonBlocking says "byte 0 of the stream is wrong": |options| {
+        let (near, far) = memory(options);
+        let hello = Hello::new(options);
+        let near = hello.over(near).on_handshake(move |inner| {
+            hello.forget();
+            hello.run(inner, true)
+        });
+        (near, Hello::new(options).over(far))
+    };
+    /// No deadline.
+    n3 in Blocking says "a handshake whose peer is silent": |options| {
+        let (near, far) = memory(options);
+        let hello = Hello::new(options);
+        let near = hello.over(near).on_handshake(move |inner| hello.run(inner, false));
+        (near, Hello::new(options).over(far))
+    };
+    /// An error that does not say on which channel.
+    x1 in Blocking says "the channel that": |options| near(options, |near| {
+        near.on_seek(|_, _| Err(Error::new(ErrorKind::Unsupported, "memory", "no").during("seek")))
+    });
+}
+
+#[test]
+fn every_promise_has_a_clause_and_a_mutant() {
+    let contract = include_str!("../../docs/contract.md");
+    let numbered = contract.lines().filter_map(|line| line.strip_prefix("- **")?.split_once("**"));
+    let promises: BTreeSet<String> = numbered.map(|(number, _)| number.to_owned()).collect();
+    assert!(promises.len() > 40, "the contract is not read as it should be: {promises:?}");
+    let clauses: BTreeSet<String> = CLAUSES.iter().map(Clause::promise).collect();
+    assert_eq!(promises, clauses, "promises of docs/contract.md, and clauses of the suite");
+    assert_eq!(clauses.len(), CLAUSES.len(), "a promise has one clause");
+    let mutants: BTreeSet<String> = MUTANTS.iter().map(|name| name.to_uppercase()).collect();
+    assert_eq!(promises, mutants, "promises of docs/contract.md, and broken channels");
+}
