@@ -47,20 +47,29 @@ impl Mode {
             Err(error) if error.is_would_block() && !dont_wait && self.is_blocking() => {}
             _ => return first,
         }
-        let _turn = self.begin_wait(direction)?;
+        let failed = |kind, detail| {
+            let operation = match direction {
+                Direction::Read => "read",
+                Direction::Write => "write",
+            };
+            Error::new(kind, channel.layer(), detail).during(operation).on(channel.name())
+        };
+        let Some(_turn) = self.begin_wait(direction) else {
+            return Err(failed(ErrorKind::Busy, "a channel has one reader and one writer at a time"));
+        };
         loop {
             match attempt() {
                 Err(error) if error.is_would_block() => {}
                 done => return done,
             }
             if !channel.readiness(direction).block(deadline)? {
-                return Err(Error::new(ErrorKind::TimedOut, "wait", "the deadline passed"));
+                return Err(failed(ErrorKind::TimedOut, "the deadline passed"));
             }
         }
     }
 
-    /// Claims the right to wait in `direction`; dropping the claim ends it.
-    fn begin_wait(&self, direction: Direction) -> Result<impl Drop + '_> {
+    /// Claims the right to wait in `direction`, unless somebody has it; dropping the claim ends it.
+    fn begin_wait(&self, direction: Direction) -> Option<impl Drop + '_> {
         struct Turn<'a>(&'a AtomicBool);
         impl Drop for Turn<'_> {
             fn drop(&mut self) {
@@ -71,9 +80,6 @@ impl Mode {
             Direction::Read => &self.reader_waits,
             Direction::Write => &self.writer_waits,
         };
-        if waits.swap(true, Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Busy, "wait", "a channel has one reader and one writer at a time"));
-        }
-        Ok(Turn(waits))
+        (!waits.swap(true, Ordering::Acquire)).then(|| Turn(waits))
     }
 }

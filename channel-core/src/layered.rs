@@ -174,11 +174,11 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         }
     }
 
-    fn with_out<R>(&self, fill: impl FnOnce(&mut Buffer) -> R) -> R {
+    /// Lets a handshake fill the outgoing buffer, and pushes it: what `fill` gave, and whether all of the buffer has left.
+    fn with_out<R>(&self, fill: impl FnOnce(&mut Buffer) -> R) -> (R, Result<()>) {
         self.writing(|writer| {
             let result = fill(&mut writer.out);
-            self.tend(writer);
-            result
+            (result, writer.push(self.outlet()))
         })
     }
 
@@ -237,9 +237,12 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         result.map_err(|error| self.annotate(error, "write"))
     }
 
-    /// Pushes what a write left; used to wait for it in blocking mode.
+    /// Pushes what a write left here and in the layers below, which take it without waiting; blocking mode waits for this.
     fn try_drain(&self) -> Result<()> {
-        self.writing(|writer| writer.push_gathered(self.outlet(), false))
+        if self.facts.has(Facts::UNSENT) {
+            self.writing(|writer| writer.push_gathered(self.outlet(), false))?;
+        }
+        self.inner.flush()
     }
 
     fn try_flush(&self) -> Result<()> {
@@ -330,7 +333,8 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if facts.intersects(done) && !(direction == Direction::Write && facts.contains(Facts::UNSENT)) {
             return Readiness::Ready;
         }
-        let mut answer = self.inner.readiness(direction);
+        let below = if facts.contains(Facts::LEAVING) { Direction::Write } else { direction };
+        let mut answer = self.inner.readiness(below);
         if direction == Direction::Read && facts.contains(Facts::UNSENT) {
             answer = answer.or(self.inner.readiness(Direction::Write));
         }
@@ -462,7 +466,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         }
         let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
         let result = core.mode.run(self, Direction::Write, dont_wait, None, || core.try_write(bufs));
-        if result.is_ok() && core.facts.has(Facts::UNSENT) && !dont_wait && core.mode.is_blocking() {
+        if result.is_ok() && !dont_wait && core.mode.is_blocking() && !core.facts.has(Facts::CORKED) {
             // The bytes are taken: a failure to send them is latched, and the next call reports it.
             let _ = core.mode.run(self, Direction::Write, false, None, || core.try_drain());
         }
@@ -536,9 +540,6 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     fn handshake(&self) -> Result<()> {
         let core = &self.core;
         let result = core.mode.run(self, Direction::Read, false, None, || core.try_handshake());
-        if result.is_ok() && core.facts.has(Facts::UNSENT) && core.mode.is_blocking() {
-            let _ = core.mode.run(self, Direction::Write, false, None, || core.try_drain());
-        }
         core.after_call();
         result
     }

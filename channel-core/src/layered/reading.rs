@@ -25,6 +25,8 @@ pub(super) struct Reader<D, E> {
 
 enum Phase<D, E> {
     Opening(Box<dyn Handshake<D, E>>),
+    /// The handshake is complete; its last bytes have yet to leave.
+    Leaving(D, E),
     Open(D),
     /// The handshake failed; `end` says why.
     Failed,
@@ -275,31 +277,31 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
     pub(super) fn handshake(&mut self, core: &Core<D, E>, deadline: Instant) -> Result<()> {
         let mut ended = false;
         loop {
-            let Phase::Opening(handshake) = &mut self.phase else {
-                return match &self.end {
-                    Some(End::Failed(error)) if matches!(self.phase, Phase::Failed) => Err(error.clone()),
-                    _ => Ok(()),
-                };
+            let handshake = match &mut self.phase {
+                Phase::Opening(handshake) => handshake,
+                Phase::Leaving(..) => return self.leave(core),
+                Phase::Open(_) => return Ok(()),
+                Phase::Failed => return self.end_result(core, false).map(drop),
             };
             let step = if Instant::now() >= deadline {
                 let detail = "the handshake did not finish within Limits::handshake";
                 let error = Error::new(ErrorKind::TimedOut, core.layer, detail);
-                core.with_out(|out| handshake.abort(&error, out));
+                // The last word goes as far as it goes at once.
+                let ((), _) = core.with_out(|out| handshake.abort(&error, out));
                 Err(error)
             } else {
                 let input = self.input.as_mut_slice();
-                core.with_out(|out| handshake.advance(input, ended, out))
+                // Where the peer takes nothing, it may have said why: that is read before anything is made of it.
+                let (step, _) = core.with_out(|out| handshake.advance(input, ended, out));
+                step
             };
             match step {
                 Ok(Advance::NeedInput { consumed }) => self.input.consume(consumed.min(self.input.len())),
                 Ok(Advance::Open { consumed, decoder, encoder }) => {
                     self.input.consume(consumed.min(self.input.len()));
-                    self.more = true;
-                    self.phase = Phase::Open(decoder);
-                    core.install(encoder);
-                    core.facts.set(Facts::HELD, !self.input.is_empty());
-                    core.facts.set(Facts::OPEN, true);
-                    return Ok(());
+                    self.phase = Phase::Leaving(decoder, encoder);
+                    core.facts.set(Facts::LEAVING, true);
+                    return self.leave(core);
                 }
                 Err(error) => return Err(self.fail_handshake(core, error)),
             }
@@ -309,6 +311,27 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             }
             ended = self.fill_handshake(core)?;
         }
+    }
+
+    /// Opens, once the last bytes of the handshake have left: the peer needs them, and nobody need call us again before it
+    /// answers. What the engine sends after that (session tickets) waits for no one.
+    fn leave(&mut self, core: &Core<D, E>) -> Result<()> {
+        let ((), sent) = core.with_out(|_| ());
+        let left = sent.and_then(|()| core.inner.flush());
+        match left {
+            Err(error) if error.is_passing() => return Err(error),
+            Err(error) => return Err(self.fail_handshake(core, error)),
+            Ok(()) => {}
+        }
+        core.facts.set(Facts::LEAVING, false);
+        if let Phase::Leaving(decoder, encoder) = std::mem::replace(&mut self.phase, Phase::Failed) {
+            self.phase = Phase::Open(decoder);
+            self.more = true;
+            core.install(encoder);
+            core.facts.set(Facts::HELD, !self.input.is_empty());
+            core.facts.set(Facts::OPEN, true);
+        }
+        Ok(())
     }
 
     /// Reads more input for the handshake; says whether the inner channel ended.

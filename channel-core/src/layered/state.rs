@@ -22,6 +22,10 @@ bitflags! {
         const SHUT_READ = 1 << 5;
         /// `close` has let go of the inner channel.
         const CLOSED = 1 << 6;
+        /// The handshake waits for nothing but its last bytes to leave.
+        const LEAVING = 1 << 8;
+        /// Writes gather.
+        const CORKED = 1 << 7;
     }
 }
 

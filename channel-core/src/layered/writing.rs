@@ -109,6 +109,14 @@ impl<E: Encoder> Writer<E> {
     }
 
     fn push_out(&mut self, to: Outlet<'_>) -> Result<()> {
+        self.push_encoded(to)?;
+        match &self.refusal {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn push_encoded(&mut self, to: Outlet<'_>) -> Result<()> {
         loop {
             if self.out.len() < REPLIES_BELOW {
                 if let Some(encoder) = &mut self.encoder {
@@ -295,6 +303,7 @@ impl<E: Encoder> Writer<E> {
 
     pub(super) fn set_cork(&mut self, to: Outlet<'_>, cork: bool) {
         self.corked = cork;
+        to.facts.set(Facts::CORKED, cork);
         if !cork && self.encoder.is_some() {
             // What does not go now goes with a later call; a failure is latched.
             let _ = self.push_gathered(to, true);
@@ -306,10 +315,7 @@ impl<E: Encoder> Writer<E> {
     pub(super) fn finish(&mut self, to: Outlet<'_>) -> Result<()> {
         let result = self.encode_end().and_then(|()| self.push_out(to));
         self.publish(to.facts);
-        match (result, &self.refusal) {
-            (Ok(()), Some(error)) if self.ending != Ending::Done => Err(error.clone()),
-            (result, _) => result,
-        }
+        result
     }
 
     fn encode_end(&mut self) -> Result<()> {

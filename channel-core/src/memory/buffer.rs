@@ -85,6 +85,15 @@ pub(super) fn no_peek(flags: ReadFlags, layer: &'static str, name: Option<Arc<st
     Ok(())
 }
 
+/// Refuses a zero-copy write on a channel that copies.
+pub(super) fn no_zero_copy(flags: WriteFlags, layer: &'static str, name: Option<Arc<str>>) -> Result<()> {
+    if flags.contains(WriteFlags::ZERO_COPY) {
+        let detail = "writes here copy (no WRITE_ZERO_COPY)";
+        return Err(Error::new(ErrorKind::Unsupported, layer, detail).during("write").on(name));
+    }
+    Ok(())
+}
+
 /// Copies from the front of `bytes` into `bufs`, each filled before the next.
 pub(super) fn scatter(bytes: &[u8], bufs: &mut [IoSliceMut<'_>]) -> usize {
     let mut done = 0;
@@ -145,8 +154,9 @@ impl Channel for BufferChannel {
         Ok(count)
     }
 
-    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], _: WriteFlags) -> Result<usize> {
+    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
         no_fds(!fds.is_empty(), "buffer", "write", self.name())?;
+        no_zero_copy(flags, "buffer", self.name())?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
@@ -225,6 +235,7 @@ impl Channel for BufferChannel {
     }
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+        drop(self.open("set_aio_fd_handler")?);
         self.handlers.change(Direction::Read, None, read)?;
         self.handlers.change(Direction::Write, None, write)
     }

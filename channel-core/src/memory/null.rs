@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::buffer::{closed, no_fds, no_peek};
+use super::buffer::{closed, no_fds, no_peek, no_zero_copy};
 use crate::{
     AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Name, ReadFlags, Readiness, Result,
     Shutdown, WriteFlags,
@@ -77,8 +77,9 @@ impl Channel for NullChannel {
         Ok(0)
     }
 
-    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], _: WriteFlags) -> Result<usize> {
+    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
         no_fds(!fds.is_empty(), "null", "write", self.name())?;
+        no_zero_copy(flags, "null", self.name())?;
         let count = bufs.iter().map(|buf| buf.len()).sum();
         if count == 0 {
             return Ok(0);
@@ -129,6 +130,7 @@ impl Channel for NullChannel {
     }
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+        self.open("set_aio_fd_handler")?;
         self.handlers.change(Direction::Read, None, read)?;
         self.handlers.change(Direction::Write, None, write)
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::buffer::{closed, no_fds, scatter};
+use super::buffer::{closed, no_fds, no_zero_copy, scatter};
 use crate::{
     AioChange, Buffer, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Mode, Name, ReadFlags,
     Readiness, Result, Shutdown, WriteFlags,
@@ -249,6 +249,7 @@ impl Channel for MemoryChannel {
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
         no_fds(!fds.is_empty(), "memory", "write", self.name())?;
+        no_zero_copy(flags, "memory", self.name())?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
@@ -300,6 +301,7 @@ impl Channel for MemoryChannel {
     }
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+        self.open("set_aio_fd_handler")?;
         let polled = |fd: &Arc<OwnedFd>| Some(Interest { fd: Arc::clone(fd), direction: Direction::Read });
         self.handlers.change(Direction::Read, polled(&self.incoming.readable), read)?;
         self.handlers.change(Direction::Write, polled(&self.outgoing.writable), write)
