@@ -1,3 +1,8 @@
-//! .
+//! The program `relay`; the library does the work.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    channel_relay::main(std::env::args_os())
+}

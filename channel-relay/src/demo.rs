@@ -1,0 +1,127 @@
+//! `relay demo`: real data through a whole stack, both directions at once, and proof that it arrived.
+
+use std::error::Error;
+use std::io::Write;
+
+use channel_stack::{Channel, ClientOptions, Direction, Limits, ServerOptions, SocketChannel, Stack, describe, layers};
+use channel_testkit::adverse::{self, Log};
+
+use crate::certificate;
+use crate::exchange::{self, End, Flow};
+use crate::verdict::{Corruption, Failures, Side};
+
+pub use crate::input::Input;
+pub use crate::progress::Progress;
+pub use crate::transport::Transport;
+pub use crate::verdict::Verdict;
+
+/// One run: what goes through which stack, and what is done to it.
+#[derive(Debug)]
+pub struct Demo {
+    /// The layers.
+    pub stack: Stack,
+    /// What they stand on.
+    pub transport: Transport,
+    /// What is sent.
+    pub input: Input,
+    /// How many bytes of it go each way.
+    pub bytes: u64,
+    /// Flips one bit of this byte, counted from 0, of what goes over the wire from client to server.
+    pub corrupt_at: Option<u64>,
+    /// What either side may make the other spend.
+    pub limits: Limits,
+    /// Whether to show a progress bar where stderr is a terminal.
+    pub progress: bool,
+}
+
+/// Why a run could not even begin, or its results not be told.
+pub type SetUpError = Box<dyn Error + Send + Sync>;
+
+impl Demo {
+    /// Makes a certificate, connects within this machine, opens both sides, streams both ways at once and closes, telling `out`
+    /// the facts on the way.
+    ///
+    /// # Errors
+    /// Only what keeps it from beginning, and what writing to `out` fails with. All that goes wrong with the connection is in the
+    /// [`Verdict`].
+    ///
+    /// # Blocking
+    /// Until all is done. Whatever byte is corrupted, both sides come to an end: a handshake by
+    /// [`Limits::handshake`], a stream when the sender has ended it.
+    pub fn run(&self, out: &mut dyn Write) -> Result<Verdict, SetUpError> {
+        let wire = self.connect()?;
+        let failures = Failures::default();
+        let client = End { side: Side::Client, channel: &*wire.client, failures: &failures };
+        let server = End { side: Side::Server, channel: &*wire.server, failures: &failures };
+
+        exchange::open(client, server);
+        writeln!(out, "{:18} {}", "client", describe(client.channel))?;
+        writeln!(out, "{:18} {}", "server", describe(server.channel))?;
+        out.flush()?;
+
+        let mut flows = Vec::new();
+        if failures.is_empty() {
+            let progress =
+                if self.progress { Progress::on_terminal(self.bytes.saturating_mul(2)) } else { Progress::hidden() };
+            flows.extend(exchange::stream(client, server, &self.input, self.bytes, &progress));
+        }
+        if failures.is_empty() {
+            exchange::close(client, server);
+        }
+        for flow in &flows {
+            tell(flow, out)?;
+        }
+        let corruption = wire.log.zip(self.corrupt_at).map(|(log, at)| Corruption { at, wire_bytes: written(&log) });
+        Ok(Verdict::of(failures, &flows, corruption))
+    }
+
+    fn connect(&self) -> Result<Wire, SetUpError> {
+        let (trust, identity) = certificate::throw_away()?;
+        let (near, far) = self.transport.connect()?;
+        let (near, log) = self.below_client(near);
+
+        let name = certificate::SERVER_NAME;
+        let options = ClientOptions::new(name).subprotocols(["binary"]);
+        let client = self.stack.client(&trust, name, options).limits(self.limits.clone()).over(near)?;
+        let server = self.stack.server(&identity, ServerOptions::default());
+        let server = server.limits(self.limits.clone()).over(Box::new(far))?;
+        for (name, top) in [("client", &client), ("server", &server)] {
+            layers(top).for_each(|layer| layer.set_name(name));
+        }
+        Ok(Wire { client, server, log })
+    }
+
+    /// What the client's stack stands on: the socket, or what damages its output, over a record of what went out.
+    fn below_client(&self, socket: SocketChannel) -> (Box<dyn Channel>, Option<Log>) {
+        let socket = Box::new(socket);
+        let Some(at) = self.corrupt_at else {
+            return (socket, None);
+        };
+        let (recorded, log) = adverse::record(socket);
+        (adverse::flip_bit_at(recorded, Direction::Write, at), Some(log))
+    }
+}
+
+/// Both ends of a connection, and what went out from the client if somebody wants to know.
+struct Wire {
+    client: Box<dyn Channel>,
+    server: Box<dyn Channel>,
+    log: Option<Log>,
+}
+
+fn written(log: &Log) -> u64 {
+    log.of("writev_full").iter().filter_map(|call| call.result.ok()).map(|count| count as u64).sum()
+}
+
+fn tell(flow: &Flow, out: &mut dyn Write) -> Result<(), SetUpError> {
+    if flow.received.bytes < flow.sent.bytes {
+        writeln!(out, "{:18} broken off", flow.label)?;
+    } else {
+        let (speed, seconds) = (flow.megabytes_per_second(), flow.elapsed.as_secs_f64());
+        writeln!(out, "{:18} {speed:.1} MB/s, {seconds:.2} s", flow.label)?;
+    }
+    for (what, digest) in [("sent", &flow.sent), ("received", &flow.received)] {
+        writeln!(out, "  {what:16} {} bytes, SHA-256 {digest}", digest.bytes)?;
+    }
+    Ok(())
+}
