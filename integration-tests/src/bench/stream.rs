@@ -76,8 +76,9 @@ pub fn run(options: &Options) -> Result<Measurement, Failure> {
     let phase = Phase::default();
     let cores = Cores::of_this_process()?;
     let (opened, both_open) = mpsc::channel();
-    let (sent, received) = thread::scope(|scope| {
-        let sending = scope.spawn({
+    let (sent, received) = thread::scope(|scope| -> Result<_, Failure> {
+        // Names, so that a profile can tell the two sides apart.
+        let sending = thread::Builder::new().name("sender".to_owned()).spawn_scoped(scope, {
             let (phase, opened) = (&phase, opened.clone());
             move || -> Result<_, Failure> {
                 pin_to(cores.sender)?;
@@ -88,8 +89,8 @@ pub fn run(options: &Options) -> Result<Measurement, Failure> {
                 // connection under the receiver.
                 Ok((sent, sender))
             }
-        });
-        let receiving = scope.spawn({
+        })?;
+        let receiving = thread::Builder::new().name("receiver".to_owned()).spawn_scoped(scope, {
             let phase = &phase;
             move || -> Result<_, Failure> {
                 pin_to(cores.receiver)?;
@@ -97,7 +98,7 @@ pub fn run(options: &Options) -> Result<Measurement, Failure> {
                 opened.send(())?;
                 receive(&mut *receiver, phase)
             }
-        });
+        })?;
         // An end that fails before it is open drops its sender; then there is nothing to time.
         if both_open.recv().and_then(|()| both_open.recv()).is_ok() {
             thread::sleep(WARM_UP);
@@ -105,8 +106,8 @@ pub fn run(options: &Options) -> Result<Measurement, Failure> {
             thread::sleep(options.time);
         }
         phase.set(Phase::OVER);
-        (sending.join(), receiving.join())
-    });
+        Ok((sending.join(), receiving.join()))
+    })?;
     let sent = sent.map_err(|_| "the sending thread panicked")?;
     let received = received.map_err(|_| "the receiving thread panicked")?;
     let (((sent, total_sent), _end), (received, total_received)) = match (sent, received) {
@@ -123,7 +124,7 @@ pub fn run(options: &Options) -> Result<Measurement, Failure> {
         send_cpu: sent.cpu_per_kib()?,
         receive_cpu: received.cpu_per_kib()?,
         cores: if cores.sender == cores.receiver { 1 } else { 2 },
-        lost: total_sent - total_received,
+        lost: total_sent.abs_diff(total_received),
     })
 }
 
