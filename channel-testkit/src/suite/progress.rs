@@ -4,6 +4,8 @@ use channel_core::{ChannelExt, Direction};
 
 use super::Setup;
 use super::end::{Task, UNBOUNDED, assert_stream, stream};
+use super::object::in_background;
+use super::setup::Mode;
 
 /// \[W9\] What a channel holds of unsent output is bounded: a writer whose peer does not read is told `WouldBlock`, soon.
 pub fn w9_a_writer_whose_peer_does_not_read_is_told(setup: &Setup) {
@@ -44,6 +46,19 @@ pub fn w10_no_stall_without_flush(setup: &Setup) {
     }
     far.put(b"!");
     setup.step("reading the answer");
+    assert_eq!(reading.join(), b"!");
+
+    // The same program on two threads: its reader was asleep before its writer wrote.
+    let (near, far) = setup.small_pair();
+    let near = near.in_mode(Mode::Blocking);
+    let reading = in_background(&near, |near| near.take(1));
+    reading.until_asleep();
+    let writing = in_background(&near, |near| near.write_whole(&stream(0, 2000)));
+    writing.until_asleep();
+    setup.step("the peer waits for what a thread wrote in blocking mode, while another one was reading already");
+    assert_stream(0, &far.take(2000));
+    writing.join().expect("a blocking write");
+    far.put(b"!");
     assert_eq!(reading.join(), b"!");
 }
 

@@ -7,6 +7,7 @@ use channel_core::{ChannelExt, Direction, Features, Result};
 use super::Setup;
 use super::end::{End, UNBOUNDED, assert_stream, stream};
 use super::object::in_background;
+use super::setup::Mode;
 use super::write::drain;
 
 /// How long a wait that should find nothing is given to find something.
@@ -97,7 +98,7 @@ fn lend_one(near: &End, at: usize) -> u8 {
     let lent = after_wait(near, Direction::Read, || {
         near.with_read_buf(&mut |bytes| {
             let first = seen.is_none();
-            seen = seen.or(bytes.first().copied());
+            seen = seen.or_else(|| bytes.first().copied());
             usize::from(first)
         })
     });
@@ -110,10 +111,11 @@ fn lend_one(near: &End, at: usize) -> u8 {
 pub fn q2_a_waiter_also_waits_to_push_what_is_held(setup: &Setup) {
     for direction in [Direction::Read, Direction::Write] {
         let (near, far) = setup.small_pair();
+        let near = near.in_mode(Mode::NonBlocking); // both ends are on one thread
         let taken = near.fill(0, 8 * 1024);
         let mut seen = 0;
         setup.step("one wait at a time for output that is held");
-        // Both ends on one thread: nobody but this waiter can push, and only when its wait ends.
+        // Nobody but this waiter can push, and only when its wait ends.
         while seen < taken {
             let before = seen;
             seen += drain(&far, seen);

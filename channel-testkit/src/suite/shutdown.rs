@@ -23,7 +23,7 @@ pub fn s1_shutdown_wakes_blocked_calls(setup: &Setup) {
             );
             continue;
         }
-        let (reader, writer, taken) = block_both(&near);
+        let Blocked { reader, writer, taken } = block_both(&near);
         setup.promptly("shutdown", || near.shutdown(how)).expect("shutdown");
         if how == Shutdown::Write {
             far.put(b"read");
@@ -59,7 +59,7 @@ pub fn s2_shutdown_never_blocks(setup: &Setup) {
         assert!(near.shutdown(Shutdown::Both).is_err(), "shutdown without SHUTDOWN is refused");
         return;
     }
-    let (reader, writer, _) = block_both(&near);
+    let Blocked { reader, writer, .. } = block_both(&near);
     setup.promptly("shutdown with a reader and a writer inside", || near.shutdown(Shutdown::Both)).expect("shutdown");
     setup.promptly("a second shutdown", || near.shutdown(Shutdown::Both)).expect("a second shutdown");
     setup.step("waiting for the reader and the writer after shutdown");
@@ -155,8 +155,14 @@ pub fn s4_drop_is_abrupt_and_leaks_nothing(setup: &Setup) {
     assert!(bytes.is_empty() || !held, "drop sent {} bytes that were held back until then", bytes.len());
 }
 
-/// A reader and a writer that are blocked in `near`, and how many bytes the channel had taken before the writer's one.
-fn block_both(near: &End) -> (Task<Result<Vec<u8>>>, Task<Result<()>>, usize) {
+/// A reader and a writer that are blocked in a channel, and how many bytes it had taken before the writer's one.
+struct Blocked {
+    reader: Task<Result<Vec<u8>>>,
+    writer: Task<Result<()>>,
+    taken: usize,
+}
+
+fn block_both(near: &End) -> Blocked {
     let taken = near.fill(0, UNBOUNDED);
     let reader = in_background(near, |near| {
         let mut buf = [0; 4];
@@ -173,7 +179,7 @@ fn block_both(near: &End) -> (Task<Result<Vec<u8>>>, Task<Result<()>>, usize) {
     });
     reader.until_asleep();
     writer.until_asleep();
-    (reader, writer, taken)
+    Blocked { reader, writer, taken }
 }
 
 fn assert_closed(near: &End) {

@@ -79,8 +79,11 @@ macro_rules! mutant {
     };
 }
 
+/// What a setter returns.
+type Nothing = ();
+
 mutant! {
-    set_name => on_set_name(name: &str) -> ();
+    set_name => on_set_name(name: &str) -> Nothing;
     features => on_features() -> Features;
     why_not => on_why_not(feature: Features) -> Option<String>;
     readv_full => on_read(
@@ -88,9 +91,9 @@ mutant! {
     ) -> Result<usize>;
     writev_full => on_write(bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize>;
     flush => on_flush() -> Result<()>;
-    set_blocking => on_set_blocking(blocking: bool) -> ();
-    set_delay => on_set_delay(delay: bool) -> ();
-    set_cork => on_set_cork(cork: bool) -> ();
+    set_blocking => on_set_blocking(blocking: bool) -> Nothing;
+    set_delay => on_set_delay(delay: bool) -> Nothing;
+    set_cork => on_set_cork(cork: bool) -> Nothing;
     close_write => on_close_write() -> Result<()>;
     shutdown => on_shutdown(how: Shutdown) -> Result<()>;
     close => on_close() -> Result<()>;
