@@ -219,3 +219,15 @@ fn a_shutdown_wakes_a_blocked_reader() {
         assert_eq!(reader.join().unwrap().unwrap(), 0);
     });
 }
+
+#[test]
+fn a_server_opens_though_its_tickets_find_no_room() {
+    let authority = Authority::new();
+    let (near, far) = MemoryChannel::pair_with_capacity(1).unwrap();
+    let near = client(near, &authority, ProtocolVersion::TLSv1_3);
+    let far = server(far, &authority, ProtocolVersion::TLSv1_3);
+    thread::scope(|scope| {
+        scope.spawn(|| far.handshake().unwrap());
+        near.handshake().unwrap();
+    });
+}
