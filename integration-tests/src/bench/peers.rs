@@ -41,11 +41,19 @@ pub trait Receiver: Send {
 /// Opens one end: runs its handshakes, on the thread that will use it.
 pub type Opening<T> = Box<dyn FnOnce() -> Result<Box<T>, Failure> + Send>;
 
+/// A connected pair, not yet opened.
+pub struct Ends {
+    /// Opens the end that sends.
+    pub sender: Opening<dyn Sender>,
+    /// Opens the end that receives.
+    pub receiver: Opening<dyn Receiver>,
+}
+
 /// A connected pair as `options` says, not yet opened.
 ///
 /// # Errors
 /// If the sockets cannot be had.
-pub fn connect(options: &Options) -> Result<(Opening<dyn Sender>, Opening<dyn Receiver>), Failure> {
+pub fn connect(options: &Options) -> Result<Ends, Failure> {
     let (client, server) = sockets::pair(options.transport)?;
     let client = End { options: options.clone(), is_client: true, socket: client };
     let server = End { options: options.clone(), is_client: false, socket: server };
@@ -53,7 +61,7 @@ pub fn connect(options: &Options) -> Result<(Opening<dyn Sender>, Opening<dyn Re
         Sends::Client => (client, server),
         Sends::Server => (server, client),
     };
-    Ok((Box::new(|| sends.into_sender()), Box::new(|| receives.into_receiver())))
+    Ok(Ends { sender: Box::new(|| sends.into_sender()), receiver: Box::new(|| receives.into_receiver()) })
 }
 
 /// One end before its handshakes.

@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::options::Options;
-use super::peers::{self, Receiver, Sender};
+use super::peers::{self, Ends, Receiver, Sender};
 use crate::Failure;
 use crate::content::{self, Checker};
 
@@ -72,7 +72,7 @@ impl Measurement {
 /// # Errors
 /// If the ends cannot be connected, a call fails, or wrong bytes arrive.
 pub fn run(options: &Options) -> Result<Measurement, Failure> {
-    let (sender, receiver) = peers::connect(options)?;
+    let Ends { sender, receiver } = peers::connect(options)?;
     let phase = Phase::default();
     let cores = Cores::of_this_process()?;
     let (opened, both_open) = mpsc::channel();
