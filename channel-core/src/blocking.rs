@@ -58,12 +58,12 @@ impl Mode {
             return Err(failed(ErrorKind::Busy, "a channel has one reader and one writer at a time"));
         };
         loop {
+            if !channel.readiness(direction).block(deadline)? {
+                return Err(failed(ErrorKind::TimedOut, "the deadline passed"));
+            }
             match attempt() {
                 Err(error) if error.is_would_block() => {}
                 done => return done,
-            }
-            if !channel.readiness(direction).block(deadline)? {
-                return Err(failed(ErrorKind::TimedOut, "the deadline passed"));
             }
         }
     }
