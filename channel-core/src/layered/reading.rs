@@ -222,7 +222,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         match lent {
             Ok(0) if !seen => self.inner_ended(core),
             Ok(_) => {}
-            Err(error) => self.inner_failed(error)?,
+            Err(error) => self.inner_failed(core, error)?,
         }
         if let Some(result) = outcome {
             self.note(core, result);
@@ -251,7 +251,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                 self.input.commit(count);
                 self.more = true;
             }
-            Err(error) => self.inner_failed(error)?,
+            Err(error) => self.inner_failed(core, error)?,
         }
         Ok(())
     }
@@ -265,11 +265,11 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         }
     }
 
-    fn inner_failed(&mut self, error: Error) -> Result<()> {
+    fn inner_failed(&mut self, core: &Core<D, E>, error: Error) -> Result<()> {
         if error.is_passing() {
             return Err(error);
         }
-        self.fail(error.during("read"));
+        self.fail(core.annotate(error, "read"));
         Ok(())
     }
 
