@@ -205,7 +205,8 @@ impl<E: Encoder> Writer<E> {
     }
 
     fn gather(&mut self, to: Outlet<'_>, bufs: &[IoSlice<'_>]) -> Result<usize> {
-        let pushed = self.push_out(to);
+        // Replies are the reader's to post; nothing is encoded here that they would have to precede.
+        let pushed = if self.out.is_empty() { Ok(()) } else { self.push_out(to) };
         if let Err(error) = &pushed {
             if !error.is_passing() {
                 return Err(error.clone());
@@ -315,7 +316,12 @@ impl<E: Encoder> Writer<E> {
     pub(super) fn finish(&mut self, to: Outlet<'_>) -> Result<()> {
         let result = self.encode_end().and_then(|()| self.push_out(to));
         self.publish(to.facts);
-        result
+        match result {
+            // The peer was gone before our goodbye (RFC 6455 §7.1.1 lets a server go once both have closed); none of the caller's
+            // bytes were lost.
+            Err(error) if error.is_disconnected() && !self.lost => Ok(()),
+            result => result,
+        }
     }
 
     fn encode_end(&mut self) -> Result<()> {
