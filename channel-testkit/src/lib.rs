@@ -1,6 +1,6 @@
 //! The conformance suite for channels, and what tests of channels are made of.
 //!
-//! `docs/contract.md` of `channel-core` numbers what every [`Channel`](channel_core::Channel) promises. [`suite`] has a clause for each
+//! `docs/contract.md` of the project numbers what every [`Channel`](channel_core::Channel) promises. [`suite`] has a clause for each
 //! promise, and [`conformance!`] makes a named test of each clause, in each mode, for each way to make a connected pair:
 //!
 //! ```
@@ -17,7 +17,8 @@
 //! ```
 //!
 //! That is all a new channel needs: a file in `tests/` with this in it gives tests such as
-//! `memory::non_blocking::r5_every_byte_arrives_once_in_order`.
+//! `memory::non_blocking::r5_every_byte_arrives_once_in_order`. A layer should be given `options.limits` too; without them it is
+//! tested as well, but more slowly.
 #![forbid(unsafe_code)]
 
 pub mod adverse;

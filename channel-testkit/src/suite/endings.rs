@@ -6,6 +6,7 @@ use channel_core::{Channel, ChannelExt, Direction, Features, ReadFlags, Result};
 
 use super::Setup;
 use super::end::{End, Task, assert_stream, stream};
+use super::write::end_in_background;
 
 /// \[E1\] A clean end by the peer is 0, after all data.
 pub fn e1_a_clean_end_comes_after_all_data(setup: &Setup) {
@@ -103,14 +104,9 @@ pub fn e3_close_write_ends_our_output_alone(setup: &Setup) {
     // What is held when there is no room for it is sent before the end, however long that takes.
     let (near, far) = setup.small_pair();
     let taken = near.fill(0, 64 * 1024);
-    let ending = {
-        let near = near.clone();
-        Task::spawn(move || near.end_output())
-    };
-    ending.until_asleep();
+    end_in_background(&near).until_asleep();
     setup.step("the peer reads what close_write still has to send");
     let (bytes, ended) = far.take_to_end();
-    ending.join();
     assert_stream(0, &bytes);
     let seen = bytes.len();
     assert!(ended.is_ok() && seen == taken, "{seen} of {taken} bytes arrived before the end: {ended:?}");

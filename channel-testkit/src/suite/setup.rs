@@ -158,9 +158,10 @@ impl Setup {
     }
 }
 
-/// So that a layer over small buffers is full soon, too, and a test need not push much through them.
+/// So that a layer over small buffers is full soon, too, and a test need not push much through them; nor wait long for a close
+/// that cannot push it.
 pub(super) fn small_limits() -> Limits {
-    Limits { queued_bytes: 32 * 1024, ..Limits::default() }
+    Limits { queued_bytes: 32 * 1024, linger: Duration::from_millis(200), ..Limits::default() }
 }
 
 /// Drives both handshakes to their end, and everything they leave behind.

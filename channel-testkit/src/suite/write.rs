@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use channel_core::{ChannelExt, Direction, Error, Features, WriteFlags};
+use channel_core::{Channel, ChannelExt, Direction, Error, Features, WriteFlags};
 
 use super::Setup;
 use super::end::{End, Random, Task, UNBOUNDED, assert_stream, stream};
@@ -26,7 +26,8 @@ pub fn w1_the_count_of_a_write_is_exact(setup: &Setup) {
         }
     }
     finish(setup, &near, &far, seen, sent);
-    near.end_output();
+    end_in_background(&near);
+    setup.step("the peer reads to the end");
     let (extra, _) = far.take_to_end();
     assert!(extra.is_empty(), "writes said that {sent} bytes were taken, but {} more arrived", extra.len());
 }
@@ -131,8 +132,7 @@ pub fn w5_a_blocking_write_leaves_nothing_behind(setup: &Setup) {
 
 /// \[W6\] A write to a peer that is gone is an error, never a signal.
 ///
-/// A Rust program ignores `SIGPIPE` from the start, so only the error is seen here; the crates whose leaves make system calls
-/// test the signal in a child that does not.
+/// A Rust program ignores `SIGPIPE` from the start and cannot undo that without unsafe code, so only the error is seen here.
 pub fn w6_a_write_to_a_peer_that_is_gone_is_an_error(setup: &Setup) {
     let (near, far) = setup.pair();
     drop(far);
@@ -239,6 +239,16 @@ fn read_once(far: &End, seen: &mut Vec<u8>) -> bool {
 pub(super) fn flush_in_background(near: &End) -> Task<()> {
     let near = near.clone();
     Task::spawn(move || near.flush_all().unwrap_or_else(|error| panic!("a flush failed: {error:?}")))
+}
+
+/// Ends the output of `near` while the peer reads. Whether that ever returns is open: a peer that has seen the end of the top
+/// layer reads no more, and through small buffers the ends of the layers below may not fit.
+pub(super) fn end_in_background(near: &End) -> Task<()> {
+    let near = near.clone();
+    Task::spawn(move || {
+        let close = if near.has_feature(Features::CLOSE_WRITE) { Channel::close_write } else { Channel::close };
+        let _ = near.drive(Direction::Write, close);
+    })
 }
 
 /// Flushes `near` while `far` reads the stream from position `seen` up to `sent`, and no further.
