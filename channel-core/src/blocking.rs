@@ -42,9 +42,10 @@ impl Mode {
         deadline: Option<Instant>,
         mut attempt: impl FnMut() -> Result<T>,
     ) -> Result<T> {
+        let waits = !dont_wait && self.is_blocking(); // a change applies from the next call
         let first = attempt();
         match &first {
-            Err(error) if error.is_would_block() && !dont_wait && self.is_blocking() => {}
+            Err(error) if waits && error.is_would_block() => {}
             _ => return first,
         }
         let failed = |kind, detail| {

@@ -464,9 +464,9 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
-        let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
-        let result = core.mode.run(self, Direction::Write, dont_wait, None, || core.try_write(bufs));
-        if result.is_ok() && !dont_wait && core.mode.is_blocking() && !core.facts.has(Facts::CORKED) {
+        let waits = core.mode.is_blocking() && !flags.contains(WriteFlags::DONT_WAIT);
+        let result = core.mode.run(self, Direction::Write, !waits, None, || core.try_write(bufs));
+        if result.is_ok() && waits && !core.facts.has(Facts::CORKED) {
             // The bytes are taken: a failure to send them is latched, and the next call reports it.
             let _ = core.mode.run(self, Direction::Write, false, None, || core.try_drain());
         }
