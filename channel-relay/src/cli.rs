@@ -113,7 +113,7 @@ fn demo(arguments: DemoArgs) -> u8 {
         Ok(verdict @ Verdict::Intact) => match writeln!(io::stdout(), "{verdict}") {
             Ok(()) => SUCCESS,
             Err(error) => {
-                complain(&format!("the results could not be written: {error}"));
+                complain(&format!("the results cannot be written: {error}"));
                 FAILURE
             }
         },

@@ -1,6 +1,7 @@
 //! `relay demo`: real data through a whole stack, both directions at once, and proof that it arrived.
 
 use std::error::Error;
+use std::fmt;
 use std::io::Write;
 
 use channel_stack::{Channel, ClientOptions, Direction, Limits, ServerOptions, SocketChannel, Stack, describe, layers};
@@ -55,9 +56,9 @@ impl Demo {
         let server = End { side: Side::Server, channel: &*wire.server, failures: &failures };
 
         exchange::open(client, server);
-        writeln!(out, "{:18} {}", "client", describe(client.channel))?;
-        writeln!(out, "{:18} {}", "server", describe(server.channel))?;
-        out.flush()?;
+        for end in [client, server] {
+            say(out, format_args!("{:18} {}", end.side.to_string(), describe(end.channel)))?;
+        }
 
         let mut flows = Vec::new();
         if failures.is_empty() {
@@ -114,14 +115,20 @@ fn written(log: &Log) -> u64 {
 }
 
 fn tell(flow: &Flow, out: &mut dyn Write) -> Result<(), SetUpError> {
-    if flow.received.bytes < flow.sent.bytes {
-        writeln!(out, "{:18} broken off", flow.label)?;
+    let speed = if flow.received.bytes < flow.sent.bytes {
+        "broken off".to_owned()
     } else {
-        let (speed, seconds) = (flow.megabytes_per_second(), flow.elapsed.as_secs_f64());
-        writeln!(out, "{:18} {speed:.1} MB/s, {seconds:.2} s", flow.label)?;
-    }
+        format!("{:.1} MB/s, {:.2} s", flow.megabytes_per_second(), flow.elapsed.as_secs_f64())
+    };
+    say(out, format_args!("{:18} {speed}", flow.label))?;
     for (what, digest) in [("sent", &flow.sent), ("received", &flow.received)] {
-        writeln!(out, "  {what:16} {} bytes, SHA-256 {digest}", digest.bytes)?;
+        say(out, format_args!("  {what:16} {} bytes, SHA-256 {digest}", digest.bytes))?;
     }
     Ok(())
+}
+
+/// One line of the results, at once.
+fn say(out: &mut dyn Write, line: fmt::Arguments<'_>) -> Result<(), SetUpError> {
+    let written = writeln!(out, "{line}").and_then(|()| out.flush());
+    written.map_err(|error| format!("the results cannot be written: {error}").into())
 }

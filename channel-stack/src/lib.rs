@@ -2,7 +2,7 @@
 //!
 //! * All of `channel-core` is here at the root: [`Channel`], [`ChannelExt`], [`Error`], [`Limits`], [`describe`] and so on.
 //! * The channels are here too: [`SocketChannel`], [`TlsChannel`], [`WebSocketChannel`], [`FileChannel`], [`PipeChannel`]; what belongs
-//!   to one of them alone (its role, its crypto provider) is in the module of its crate: [`socket`], [`tls`], [`websocket`], [`file`].
+//!   to one of them alone (its role, its crypto provider) is in the module of its crate: [`socket`], [`tls`], [`websocket`], [`file`](mod@file).
 //! * [`ClientStack`] and [`ServerStack`] say once which layers a connection gets, and put them over any channel.
 //! * [`Stack`] names the four usual stacks, for programs whose user chooses one.
 //!
