@@ -19,8 +19,8 @@ const FAILURE: u8 = 1;
 /// What was asked for makes no sense; nothing was done.
 const USAGE: u8 = 2;
 
-/// How long a handshake may take. Both sides are in this process, so one that takes longer waits for a byte that was damaged.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a handshake may take, with both sides in this process: one that takes longer waits for bytes that never come.
+const HANDSHAKE: Duration = Duration::from_secs(6);
 
 /// Layered I/O channels on the command line: sockets, TLS and WebSocket in any stack.
 #[derive(Debug, Parser)]

@@ -29,7 +29,8 @@ pub struct Demo {
     pub bytes: u64,
     /// Flips one bit of this byte, counted from 0, of what goes over the wire from client to server.
     pub corrupt_at: Option<u64>,
-    /// What either side may make the other spend.
+    /// What either side may make the other spend. The client has half the time for its handshake: where both wait for what a
+    /// damaged length swallowed it gives up first, and the server, whose input it is, can say in which layer that broke off.
     pub limits: Limits,
     /// Whether to show a progress bar where stderr is a terminal.
     pub progress: bool,
@@ -83,7 +84,8 @@ impl Demo {
 
         let name = certificate::SERVER_NAME;
         let options = ClientOptions::new(name).subprotocols(["binary"]);
-        let client = self.stack.client(&trust, name, options).limits(self.limits.clone()).over(near)?;
+        let hasty = Limits { handshake: self.limits.handshake / 2, ..self.limits.clone() };
+        let client = self.stack.client(&trust, name, options).limits(hasty).over(near)?;
         let server = self.stack.server(&identity, ServerOptions::default());
         let server = server.limits(self.limits.clone()).over(Box::new(far))?;
         for (name, top) in [("client", &client), ("server", &server)] {
