@@ -56,13 +56,13 @@ impl Encoder for InvertEncoder {
 }
 
 /// The protocol over any channel.
-pub fn invert(inner: Box<dyn Channel>) -> Layered<InvertDecoder, InvertEncoder> {
-    Layered::open("invert", inner, InvertDecoder(0), InvertEncoder, Limits::default())
+pub fn invert(inner: Box<dyn Channel>, limits: Limits) -> Layered<InvertDecoder, InvertEncoder> {
+    Layered::open("invert", inner, InvertDecoder(0), InvertEncoder, limits)
 }
 
 fn main() -> Result<()> {
     let (near, far) = MemoryChannel::pair()?;
-    let (near, far) = (invert(Box::new(near)), invert(Box::new(far)));
+    let [near, far] = [near, far].map(|end| invert(Box::new(end), Limits::default()));
     near.write_all(b"a layer of one's own")?;
     near.close_write()?;
     let heard = std::io::read_to_string(far.std_io())?;

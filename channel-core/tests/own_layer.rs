@@ -16,12 +16,12 @@ fn memory(options: &Options) -> Result<(MemoryChannel, MemoryChannel)> {
 
 fn inverted(options: &Options) -> Result<(Inverted, Inverted)> {
     let (near, far) = memory(options)?;
-    Ok((invert(Box::new(near)), invert(Box::new(far))))
+    Ok((invert(Box::new(near), options.limits.clone()), invert(Box::new(far), options.limits.clone())))
 }
 
 fn inverted_twice(options: &Options) -> Result<(Inverted, Inverted)> {
     let (near, far) = inverted(options)?;
-    Ok((invert(Box::new(near)), invert(Box::new(far))))
+    Ok((invert(Box::new(near), options.limits.clone()), invert(Box::new(far), options.limits.clone())))
 }
 
 channel_testkit::conformance! {

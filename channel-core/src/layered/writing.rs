@@ -212,8 +212,9 @@ impl<E: Encoder> Writer<E> {
                 return Err(error.clone());
             }
         }
-        let unit = self.encoder.as_ref().map_or(1, |encoder| encoder.unit().max(1));
-        let room = CORK_BYTES.max(unit) / unit * unit;
+        let room = CORK_BYTES.min(to.limits.queued_bytes).max(1);
+        let unit = self.encoder.as_ref().map_or(1, |encoder| encoder.unit().clamp(1, room));
+        let room = room / unit * unit;
         let mut source = Source::new(bufs, to.limits.queued_bytes);
         if self.plain.len() + source.len() < room {
             let count = source.len();
