@@ -213,8 +213,8 @@ impl fmt::Display for Verdict {
             Self::Caught { at, by, how } => write!(f, "the bit flipped in byte {at} was caught by {by}: {how}"),
             Self::Unnoticed { at } => write!(
                 f,
-                "the bit flipped in byte {at} was caught by nobody: everything arrived unchanged, as nothing depends on that \
-                 bit (a version field that has to be ignored, a header that nobody reads)"
+                "the bit flipped in byte {at} was caught by nobody: everything arrived unchanged, so nothing depends on that \
+                 bit (in a record header or an HTTP header, of a field that its reader ignores)"
             ),
             Self::NotReached { at, wire_bytes } => write!(
                 f,

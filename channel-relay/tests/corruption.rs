@@ -53,7 +53,8 @@ fn on_plain_the_digest_catches_every_bit() {
     sweep(Stack::Plain, Transport::Tcp, |verdict| caught_by(verdict, &["the digest"]));
 }
 
-/// The version of a record has to be ignored (RFC 8446 §5.1), so a bit of it may pass.
+/// A bit may pass in the version of a record, which has to be ignored (RFC 8446 §5.1), and in the outer type of an encrypted one,
+/// at which rustls does not look.
 #[test]
 fn on_tls_the_tls_layer_catches_every_bit_that_counts() {
     let accept =
