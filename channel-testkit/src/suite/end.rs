@@ -110,7 +110,6 @@ impl End {
     pub(super) fn open(&self) {
         let opened = self.drive(Direction::Read, Channel::handshake);
         opened.unwrap_or_else(|error| panic!("the handshake failed: {error:?}"));
-        self.flush_all().unwrap_or_else(|error| panic!("flush after the handshake failed: {error:?}"));
     }
 
     /// One read that waits.

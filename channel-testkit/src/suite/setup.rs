@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use channel_core::{Channel, Limits};
+use channel_core::{Channel, ChannelExt, Direction, Limits};
 
 use super::end::{End, Task};
+use super::write::flush_in_background;
 
 /// What a clause asks of the maker of a pair. A maker may ignore any of it; the clause is then weaker, or slower, but not wrong.
 #[derive(Clone, Debug, Default)]
@@ -161,7 +162,7 @@ impl Setup {
 /// So that a layer over small buffers is full soon, too, and a test need not push much through them; nor wait long for a close
 /// that cannot push it.
 pub(super) fn small_limits() -> Limits {
-    Limits { queued_bytes: 32 * 1024, linger: Duration::from_millis(200), ..Limits::default() }
+    Limits { queued_bytes: 8 * 1024, linger: Duration::from_millis(200), ..Limits::default() }
 }
 
 /// Drives both handshakes to their end, and everything they leave behind.
@@ -173,9 +174,17 @@ pub(super) fn open(near: &End, far: &End) {
     };
     near.open();
     opening.join();
-    // What a handshake sends last, such as session tickets, is read here, so that a clause finds a quiet pair.
-    near.expect_nothing();
-    far.expect_nothing();
+    // What an engine sends after its handshake, such as session tickets, is read here, so that a clause finds a quiet pair.
+    for (from, to) in [(near, far), (far, near)] {
+        near.step("flushing what follows the handshake while the peer reads");
+        let flushing = flush_in_background(from);
+        while !flushing.is_finished() {
+            to.expect_nothing();
+            to.wait(Direction::Read, Some(Duration::from_millis(1))).expect("a wait");
+        }
+        flushing.join();
+        to.expect_nothing();
+    }
 }
 
 impl fmt::Debug for Setup {

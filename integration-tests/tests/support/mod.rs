@@ -11,31 +11,31 @@ use channel_websocket::{ClientOptions, ServerOptions, WebSocketChannel};
 use integration_tests::certificates::{SERVER_NAME, authority};
 use std::sync::OnceLock;
 
-pub type Pair = Result<(Box<dyn Channel>, Box<dyn Channel>)>;
+pub(crate) type Pair = Result<(Box<dyn Channel>, Box<dyn Channel>)>;
 
 /// What lies at the bottom.
-pub fn memory(options: &Options) -> Pair {
+pub(crate) fn memory(options: &Options) -> Pair {
     let (near, far) = MemoryChannel::pair_with_capacity(if options.small_buffers { 1 } else { 64 * 1024 })?;
     Ok((Box::new(near), Box::new(far)))
 }
 
-pub fn socketpair(options: &Options) -> Pair {
+pub(crate) fn socketpair(options: &Options) -> Pair {
     let (near, far) = SocketChannel::pair()?;
     shrink(&near, options);
     shrink(&far, options);
     Ok((Box::new(near), Box::new(far)))
 }
 
-pub fn unix(options: &Options) -> Pair {
+pub(crate) fn unix(options: &Options) -> Pair {
     let directory = tempfile::tempdir()?;
     connected(&SocketAddress::Unix(directory.path().join("socket")), options)
 }
 
-pub fn tcp(options: &Options) -> Pair {
+pub(crate) fn tcp(options: &Options) -> Pair {
     connected(&SocketAddress::Inet(([127, 0, 0, 1], 0).into()), options)
 }
 
-pub fn pipe(options: &Options) -> Pair {
+pub(crate) fn pipe(options: &Options) -> Pair {
     let (near, far) = PipeChannel::pair()?;
     if options.small_buffers {
         for end in [&near, &far] {
@@ -67,13 +67,13 @@ fn shrink(socket: &SocketChannel, options: &Options) {
 
 /// Which side the near end, the one under test, plays in every layer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Near {
+pub(crate) enum Near {
     Client,
     Server,
 }
 
 /// TLS over a pair.
-pub fn tls(pair: Pair, near: Near, limits: &Limits) -> Pair {
+pub(crate) fn tls(pair: Pair, near: Near, limits: &Limits) -> Pair {
     over(pair, near, |inner, side| {
         let channel = match side {
             Near::Client => TlsChannel::client(inner, client_credentials(), SERVER_NAME, limits.clone()),
@@ -84,7 +84,7 @@ pub fn tls(pair: Pair, near: Near, limits: &Limits) -> Pair {
 }
 
 /// WebSocket over a pair.
-pub fn ws(pair: Pair, near: Near, limits: &Limits) -> Pair {
+pub(crate) fn ws(pair: Pair, near: Near, limits: &Limits) -> Pair {
     over(pair, near, |inner, side| {
         let channel = match side {
             Near::Client => WebSocketChannel::client(inner, ClientOptions::new(SERVER_NAME), limits.clone()),
@@ -95,16 +95,12 @@ pub fn ws(pair: Pair, near: Near, limits: &Limits) -> Pair {
 }
 
 /// An adverse channel over the near end of a pair.
-pub fn adverse(pair: Pair, wrap: impl FnOnce(Box<dyn Channel>) -> Box<dyn Channel>) -> Pair {
+pub(crate) fn adverse(pair: Pair, wrap: impl FnOnce(Box<dyn Channel>) -> Box<dyn Channel>) -> Pair {
     let (near, far) = pair?;
     Ok((wrap(near), far))
 }
 
-fn over(
-    pair: Pair,
-    near: Near,
-    layer: impl Fn(Box<dyn Channel>, Near) -> Result<Box<dyn Channel>>,
-) -> Pair {
+fn over(pair: Pair, near: Near, layer: impl Fn(Box<dyn Channel>, Near) -> Result<Box<dyn Channel>>) -> Pair {
     let (inner_near, inner_far) = pair?;
     let far = if near == Near::Client { Near::Server } else { Near::Client };
     Ok((layer(inner_near, near)?, layer(inner_far, far)?))
