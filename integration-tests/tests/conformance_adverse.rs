@@ -32,10 +32,10 @@ macro_rules! adversity {
     };
 }
 
-adversity!(one_byte_at_a_time_client, Near::Client, memory, one_byte);
-adversity!(one_byte_at_a_time_server, Near::Server, memory, one_byte);
+adversity!(one_byte_at_a_time_client, Near::Client, roomy_memory, one_byte);
+adversity!(one_byte_at_a_time_server, Near::Server, roomy_memory, one_byte);
 adversity!(would_block_every_other_call_client, Near::Client, socketpair, would_block_every_other);
 adversity!(would_block_every_other_call_server, Near::Server, socketpair, would_block_every_other);
-adversity!(random_cuts_client, Near::Client, memory, |inner| random_cuts(inner, 0x5eed));
-adversity!(random_cuts_server, Near::Server, memory, |inner| random_cuts(inner, 0x5eed));
+adversity!(random_cuts_client, Near::Client, roomy_memory, |inner| random_cuts(inner, 0x5eed));
+adversity!(random_cuts_server, Near::Server, roomy_memory, |inner| random_cuts(inner, 0x5eed));
 adversity!(nothing_lent_client, Near::Client, socketpair, no_lend);

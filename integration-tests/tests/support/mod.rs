@@ -19,6 +19,12 @@ pub(crate) fn memory(options: &Options) -> Pair {
     Ok((Box::new(near), Box::new(far)))
 }
 
+/// For adverse channels that make many frames and records of few bytes.
+pub(crate) fn roomy_memory(options: &Options) -> Pair {
+    let (near, far) = MemoryChannel::pair_with_capacity(if options.small_buffers { 64 } else { 1024 * 1024 })?;
+    Ok((Box::new(near), Box::new(far)))
+}
+
 pub(crate) fn socketpair(options: &Options) -> Pair {
     let (near, far) = SocketChannel::pair()?;
     shrink(&near, options);
