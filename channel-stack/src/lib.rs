@@ -46,6 +46,11 @@
 mod builder;
 mod kind;
 
+/// The example in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub use builder::{ClientStack, ServerStack};
 pub use kind::{Stack, UnknownStack};
 
