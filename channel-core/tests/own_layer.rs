@@ -1,7 +1,7 @@
 //! The layer of the example, put through the conformance suite: over memory, and over itself.
 
 #[path = "../examples/own_layer.rs"]
-#[allow(dead_code, reason = "the example's main is not called here")]
+#[allow(dead_code, unreachable_pub, reason = "the example is a program, whose main is not called here")]
 mod own_layer;
 
 use channel_core::{Layered, MemoryChannel, Result};
