@@ -21,7 +21,7 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::{Decoder, Encoder, Handshake};
 use handlers::{Event, Handlers};
@@ -137,6 +137,13 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         core.after_call();
         result
     }
+}
+
+/// When a limit that starts now runs out; a limit beyond what the clock can tell is a century.
+fn deadline_in(limit: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let now = Instant::now();
+    now.checked_add(limit).or_else(|| now.checked_add(CENTURY)).unwrap_or(now)
 }
 
 impl<D: Decoder, E: Encoder> Core<D, E> {
@@ -273,7 +280,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if self.facts.has(Facts::CLOSED) {
             return self.check_open("handshake");
         }
-        let deadline = *self.handshake_deadline.get_or_init(|| Instant::now() + self.limits.handshake);
+        let deadline = *self.handshake_deadline.get_or_init(|| deadline_in(self.limits.handshake));
         self.push_unsent();
         let mut reader = self.reading()?;
         if !self.facts.has(Facts::OPEN) {
@@ -290,7 +297,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if self.facts.has(Facts::CLOSED) {
             return Ok(());
         }
-        let deadline = *self.close_deadline.get_or_init(|| Instant::now() + self.limits.linger);
+        let deadline = *self.close_deadline.get_or_init(|| deadline_in(self.limits.linger));
         match self.try_close_write() {
             Err(error) if error.is_would_block() && Instant::now() < deadline => Err(error),
             ended => self.release(ended),
