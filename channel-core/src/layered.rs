@@ -202,6 +202,9 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     }
 
     fn annotate(&self, error: Error, operation: &'static str) -> Error {
+        if error.is_would_block() {
+            return error;
+        }
         error.during(operation).on(self.name.load())
     }
 

@@ -25,7 +25,13 @@ pub(super) struct Outbox<T> {
     note: AtomicBool,
 }
 
-impl<T> Outbox<T> {
+/// State that a panic may have left half changed.
+pub(super) trait AfterPanic {
+    /// Makes every later operation fail, rather than go on with what may be wrong.
+    fn after_panic(&mut self);
+}
+
+impl<T: AfterPanic> Outbox<T> {
     /// An outbox without a note.
     pub(super) fn new(state: T) -> Self {
         Self { state: Mutex::new(state), note: AtomicBool::new(false) }
@@ -33,7 +39,7 @@ impl<T> Outbox<T> {
 
     /// Runs `operation` under the lock, then `work` for every note left meanwhile.
     ///
-    /// A lock poisoned by a panic is taken all the same; the state must be such that a later operation finds out.
+    /// After a panic under the lock the state is told so before anybody works on it again.
     pub(super) fn with<R>(&self, operation: impl FnOnce(&mut T) -> R, work: impl FnMut(&mut T)) -> R {
         let mut state = self.lock();
         let result = operation(&mut state);
@@ -73,22 +79,28 @@ impl<T> Outbox<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, T> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(told)
     }
 
     fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         use std::sync::TryLockError;
         match self.state.try_lock() {
             Ok(state) => Some(state),
-            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::Poisoned(state)) => Some(told(state)),
             Err(TryLockError::WouldBlock) => None,
         }
     }
 }
 
+fn told<T: AfterPanic>(poisoned: PoisonError<MutexGuard<'_, T>>) -> MutexGuard<'_, T> {
+    let mut state = poisoned.into_inner();
+    state.after_panic();
+    state
+}
+
 #[cfg(all(test, loom))]
 mod loom_tests {
-    use super::Outbox;
+    use super::{AfterPanic, Outbox};
     use loom::sync::{Arc, Mutex};
     use loom::thread;
 
@@ -96,6 +108,10 @@ mod loom_tests {
     struct Side {
         replies: Arc<Mutex<Vec<u32>>>,
         sent: Vec<u32>,
+    }
+
+    impl AfterPanic for Side {
+        fn after_panic(&mut self) {}
     }
 
     fn tend(side: &mut Side) {

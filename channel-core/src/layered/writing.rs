@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 
 use super::engine::{Encoder, Source};
+use super::outbox::AfterPanic;
 use super::state::{Facts, SharedFacts};
 use crate::{Buffer, Channel, Error, ErrorKind, Limits, Result, WriteFlags};
 
@@ -32,6 +33,17 @@ enum Ending {
     Encoded,
     /// The inner channel's write side is ended too.
     Done,
+}
+
+impl<E> AfterPanic for Writer<E> {
+    fn after_panic(&mut self) {
+        self.lost |= self.out_has_data || !self.plain.is_empty();
+        self.encoder = None;
+        self.out.clear();
+        self.plain.clear();
+        let detail = "a panic inside the engine left its writing side in an unknown state";
+        self.refusal = Some(Error::new(ErrorKind::Internal, "layered", detail));
+    }
 }
 
 /// Where a writer's bytes go and what it publishes.
