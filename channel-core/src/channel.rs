@@ -111,6 +111,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until it is done; call it again.
+    /// [`NotOpen`](crate::ErrorKind::NotOpen) before `handshake` has completed.
     /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::CLOSE_WRITE`].
     fn close_write(&self) -> Result<()>;
 
@@ -161,7 +162,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode: call it again when `readiness(Read)` says so.
     /// [`TimedOut`](crate::ErrorKind::TimedOut) after [`Limits::handshake`](crate::Limits::handshake). Any other error is final,
-    /// and the peer was told why in its protocol's words.
+    /// and the peer was told why in its protocol's words; call [`close`](Self::close) so that these words get out.
     fn handshake(&self) -> Result<()>;
 
     /// Lends bytes the channel holds decoded, without a copy: `take` is called with what there is and returns how many of

@@ -262,9 +262,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     }
 
     fn try_close_write(&self) -> Result<()> {
-        if self.facts.has(Facts::CLOSED) {
-            return self.check_open("close_write");
-        }
+        self.check_open("close_write")?;
         let done = self.writing(|writer| {
             if writer.is_done() {
                 return Ok(true);
@@ -301,8 +299,17 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             return Ok(());
         }
         let deadline = *self.close_deadline.get_or_init(|| deadline_in(self.limits.linger));
-        match self.try_close_write() {
-            Err(error) if error.is_would_block() && Instant::now() < deadline => Err(error),
+        let in_time = Instant::now() < deadline;
+        let ended = if self.facts.has(Facts::OPEN) { self.try_close_write() } else { self.inner.close_write() };
+        match ended {
+            Err(error) if error.is_would_block() && in_time => Err(error),
+            Err(error) if !error.is_would_block() => {
+                // Our own stream ended badly; the layers below can still end theirs as they should.
+                match self.inner.close_write() {
+                    Err(below) if below.is_would_block() && in_time => Err(below),
+                    _ => self.release(Err(error)),
+                }
+            }
             ended => self.release(ended),
         }
     }

@@ -8,6 +8,7 @@
 //! writer never wait for each other. State that both need (a shared session, replies the decoder wants sent) is the engine's
 //! own, behind a lock of its own that is held for memory work only. Hooks that an engine calls must not call the channel.
 
+use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 
 use crate::{Buffer, Result};
@@ -145,8 +146,8 @@ enum Target<'s, 'b> {
     Lend { take: &'s mut dyn FnMut(&[u8]) -> usize, refused: bool },
 }
 
-impl std::fmt::Debug for Target<'_, '_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Target<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slices { room, .. } => f.debug_struct("Slices").field("room", room).finish_non_exhaustive(),
             Self::Lend { refused, .. } => f.debug_struct("Lend").field("refused", refused).finish_non_exhaustive(),
@@ -294,11 +295,17 @@ impl<'s, 'b> Sink<'s, 'b> {
 }
 
 /// Plaintext to encode, in the caller's own buffers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Source<'s, 'b> {
     bufs: &'s [IoSlice<'b>],
     at: usize,
     left: usize,
+}
+
+impl fmt::Debug for Source<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("len", &self.left).finish_non_exhaustive()
+    }
 }
 
 impl<'s, 'b> Source<'s, 'b> {

@@ -338,7 +338,11 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
     fn fill_handshake(&mut self, core: &Core<D, E>) -> Result<bool> {
         if self.input.len() >= core.limits.input_bytes {
             let detail = "a handshake message is longer than Limits::input_bytes";
-            return Err(self.fail_handshake(core, Error::new(ErrorKind::LimitExceeded, core.layer, detail)));
+            let error = Error::new(ErrorKind::LimitExceeded, core.layer, detail);
+            if let Phase::Opening(handshake) = &mut self.phase {
+                let ((), _) = core.with_out(|out| handshake.abort(&error, out));
+            }
+            return Err(self.fail_handshake(core, error));
         }
         let mut into = [IoSliceMut::new(self.input.space(LEAST_READ))];
         match core.inner.readv_full(&mut into, None, ReadFlags::DONT_WAIT) {

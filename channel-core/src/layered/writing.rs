@@ -35,6 +35,11 @@ enum Ending {
     Done,
 }
 
+/// Trying again would go on for ever.
+fn took_nothing(inner: &dyn Channel) -> Error {
+    Error::new(ErrorKind::Internal, inner.layer(), "a write of a non-empty buffer took nothing and was no error")
+}
+
 impl<E> AfterPanic for Writer<E> {
     fn after_panic(&mut self) {
         self.lost |= self.out_has_data || !self.plain.is_empty();
@@ -141,6 +146,7 @@ impl<E: Encoder> Writer<E> {
                 return Ok(());
             }
             match to.inner.writev_full(&[IoSlice::new(self.out.as_slice())], &[], WriteFlags::DONT_WAIT) {
+                Ok(0) => return Err(self.output_failed(took_nothing(to.inner), to)),
                 Ok(count) => {
                     self.out.consume(count.min(self.out.len()));
                     self.sent += count as u64;
@@ -213,7 +219,7 @@ impl<E: Encoder> Writer<E> {
 
     fn send(&mut self, to: Outlet<'_>, bufs: &[IoSlice<'_>]) -> Result<usize> {
         self.push_gathered(to, true)?;
-        self.encode_and_send(to, Source::new(bufs, to.limits.queued_bytes))
+        self.encode_and_send(to, Source::new(bufs, to.limits.queued_bytes.max(1)))
     }
 
     fn gather(&mut self, to: Outlet<'_>, bufs: &[IoSlice<'_>]) -> Result<usize> {
@@ -227,7 +233,7 @@ impl<E: Encoder> Writer<E> {
         let room = CORK_BYTES.min(to.limits.queued_bytes).max(1);
         let unit = self.encoder.as_ref().map_or(1, |encoder| encoder.unit().clamp(1, room));
         let room = room / unit * unit;
-        let mut source = Source::new(bufs, to.limits.queued_bytes);
+        let mut source = Source::new(bufs, to.limits.queued_bytes.max(1));
         if self.plain.len() + source.len() < room {
             let count = source.len();
             self.copy_to_plain(&mut source, count);
@@ -288,6 +294,7 @@ impl<E: Encoder> Writer<E> {
                 ahead.consume(chunk.len());
             }
             match to.inner.writev_full(&pieces, &[], WriteFlags::DONT_WAIT) {
+                Ok(0) => return Err(self.output_failed(took_nothing(to.inner), to)),
                 Ok(sent) => {
                     let header = self.out.len();
                     self.sent += sent as u64;

@@ -1,6 +1,7 @@
 //! A file in memory. (QEMU: `QIOChannelBuffer`, whose position and length can part; ours cannot.)
 
 use std::any::Any;
+use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +21,21 @@ pub struct BufferChannel {
     handlers: FdHandlers,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     bytes: Vec<u8>,
     position: usize,
     read_ended: bool,
     write_ended: bool,
     closed: bool,
+}
+
+/// Without the bytes: they are somebody's data.
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, position, .. } = self;
+        f.debug_struct("State").field("len", &bytes.len()).field("position", position).finish_non_exhaustive()
+    }
 }
 
 impl BufferChannel {
