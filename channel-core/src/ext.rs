@@ -102,12 +102,17 @@ pub trait ChannelExt: Channel {
     ///
     /// # Errors
     /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if the stream ends in the middle; descriptors received by then are closed.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for [`ReadFlags::MSG_PEEK`].
     fn readv_full_all_eof(
         &self,
         bufs: &mut [IoSliceMut<'_>],
         fds: Option<&mut Vec<OwnedFd>>,
         flags: ReadFlags,
     ) -> Result<bool> {
+        if flags.contains(ReadFlags::MSG_PEEK) {
+            let detail = "a peek consumes nothing, so it cannot go on where it stopped";
+            return Err(Error::new(ErrorKind::InvalidInput, self.layer(), detail).during("read").on(self.name()));
+        }
         let mut unused = Vec::new();
         let wants_fds = fds.is_some();
         let fds = fds.unwrap_or(&mut unused);
@@ -116,7 +121,14 @@ pub trait ChannelExt: Channel {
         let mut rest = bufs;
         skip_mut(&mut rest, 0);
         while !rest.is_empty() {
-            match self.readv_full(rest, wants_fds.then_some(&mut *fds), flags) {
+            let mut read = self.readv_full(rest, wants_fds.then_some(&mut *fds), flags);
+            if matches!(&read, Err(error) if error.is_would_block()) {
+                match self.wait(Direction::Read, None) {
+                    Ok(_) => continue,
+                    Err(error) => read = Err(error),
+                }
+            }
+            match read {
                 Ok(0) if done == 0 => return Ok(false),
                 Ok(0) => {
                     fds.truncate(had);
@@ -125,9 +137,6 @@ pub trait ChannelExt: Channel {
                 Ok(count) => {
                     done += count;
                     skip_mut(&mut rest, count);
-                }
-                Err(error) if error.is_would_block() => {
-                    self.wait(Direction::Read, None)?;
                 }
                 Err(error) => {
                     fds.truncate(had);
@@ -185,7 +194,7 @@ pub trait ChannelExt: Channel {
                     skip(&mut rest, count);
                 }
                 Err(error) if error.is_would_block() => {
-                    self.wait(Direction::Write, None)?;
+                    self.wait(Direction::Write, None).map_err(|error| error.with_bytes_done(done))?;
                 }
                 Err(error) => return Err(error.with_bytes_done(done)),
             }

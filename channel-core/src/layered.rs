@@ -134,6 +134,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
                 _ => Ok(result),
             }
         });
+        core.flush_below_a_cork();
         core.after_call();
         result
     }
@@ -167,6 +168,15 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     fn tend(&self, writer: &mut Writer<E>) {
         // A failure is latched in the writing side, and reading goes on.
         let _ = writer.push_gathered(self.outlet(), false);
+        self.flush_below_a_cork();
+    }
+
+    /// Replies are not kept in the cork of the layer below.
+    fn flush_below_a_cork(&self) {
+        if self.facts.has(Facts::CORKED) {
+            // What does not go now goes with a later call; a failure is latched there.
+            let _ = self.inner.flush();
+        }
     }
 
     /// Has the replies a decoder left sent: now, or by whoever is writing.
@@ -252,13 +262,26 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if self.facts.has(Facts::UNSENT) {
             self.writing(|writer| writer.push_gathered(self.outlet(), false))?;
         }
-        self.inner.flush()
+        self.below(self.inner.flush())?;
+        self.all_sent()
+    }
+
+    /// Replies may have been left while we were at it: they count, for a reader may sleep by now who did not know of them.
+    fn all_sent(&self) -> Result<()> {
+        if self.facts.has(Facts::UNSENT) { Err(Error::WOULD_BLOCK) } else { Ok(()) }
+    }
+
+    /// Notes whether the layer below has yet to push what we gave it: then that is what a writer waits for.
+    fn below(&self, result: Result<()>) -> Result<()> {
+        self.facts.set(Facts::BELOW, matches!(&result, Err(error) if error.is_would_block()));
+        result
     }
 
     fn try_flush(&self) -> Result<()> {
         self.check_open("flush")?;
         self.writing(|writer| writer.flush(self.outlet())).map_err(|error| self.annotate(error, "flush"))?;
-        self.inner.flush()
+        self.below(self.inner.flush()).map_err(|error| self.annotate(error, "flush"))?;
+        self.all_sent()
     }
 
     fn try_close_write(&self) -> Result<()> {
@@ -272,7 +295,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if done.map_err(|error| self.annotate(error, "close_write"))? {
             return Ok(());
         }
-        self.inner.close_write()?;
+        self.below(self.inner.close_write()).map_err(|error| self.annotate(error, "close_write"))?;
         self.writing(Writer::set_done);
         Ok(())
     }
@@ -289,14 +312,20 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         }
         match self.inner.handshake() {
             Ok(()) => reader.handshake(self, deadline),
-            Err(error) if error.is_would_block() => Err(error),
+            Err(error) if error.is_would_block() && (self.facts.has(Facts::OPEN) || Instant::now() < deadline) => {
+                Err(error)
+            }
+            Err(error) if error.is_would_block() => {
+                let detail = "the handshake did not finish within Limits::handshake";
+                Err(reader.fail_handshake(self, Error::new(ErrorKind::TimedOut, self.layer, detail)))
+            }
             Err(error) => Err(reader.fail_handshake(self, error)),
         }
     }
 
     fn try_close(&self) -> Result<()> {
         if self.facts.has(Facts::CLOSED) {
-            return Ok(());
+            return self.inner.close();
         }
         let deadline = *self.close_deadline.get_or_init(|| deadline_in(self.limits.linger));
         let in_time = Instant::now() < deadline;
@@ -331,13 +360,12 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         });
         match ended {
             Err(error) if error.is_would_block() => {
-                let detail = "the peer did not take our output within Limits::linger";
+                let detail = "the peer did not take our output within Limits::linger, or a writer was still waiting";
                 Err(self.annotate(Error::new(ErrorKind::TimedOut, self.layer, detail), "close"))
             }
             Err(error) if lost => Err(error),
             // Nothing of the caller's was lost: the peer was gone before our goodbye.
-            Err(_) => Ok(()),
-            Ok(()) => inner,
+            Err(_) | Ok(()) => inner,
         }
     }
 
@@ -347,7 +375,8 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             Direction::Read => Facts::CLOSED | Facts::HELD | Facts::READ_DONE,
             Direction::Write => Facts::CLOSED | Facts::WRITE_DONE,
         };
-        if facts.intersects(done) && !(direction == Direction::Write && facts.contains(Facts::UNSENT)) {
+        if facts.intersects(done) && !(direction == Direction::Write && facts.intersects(Facts::UNSENT | Facts::BELOW))
+        {
             return Readiness::Ready;
         }
         let below = if facts.contains(Facts::LEAVING) { Direction::Write } else { direction };
@@ -356,7 +385,8 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             answer = answer.or(self.inner.readiness(Direction::Write));
         }
         let handshake = if facts.contains(Facts::OPEN) { None } else { self.handshake_deadline.get() };
-        answer.with_deadline(handshake.copied()).with_deadline(self.close_deadline.get().copied())
+        let close = if direction == Direction::Write { self.close_deadline.get() } else { None };
+        answer.with_deadline(handshake.copied()).with_deadline(close.copied())
     }
 }
 
@@ -524,10 +554,14 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
         let core = &self.core;
-        if how != Shutdown::Write {
-            core.facts.set(Facts::SHUT_READ, true);
+        let before = core.facts.has(Facts::SHUT_READ);
+        // First, so that a reader whom this wakes knows.
+        core.facts.set(Facts::SHUT_READ, before || how != Shutdown::Write);
+        let result = core.inner.shutdown(how);
+        if result.is_err() {
+            core.facts.set(Facts::SHUT_READ, before);
         }
-        core.inner.shutdown(how)
+        result
     }
 
     fn close(&self) -> Result<()> {
@@ -549,7 +583,14 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
         let core = &self.core;
+        let set = [(Direction::Read, &read, Facts::READ_DONE), (Direction::Write, &write, Facts::WRITE_DONE)]
+            .map(|(direction, change, over)| (direction, matches!(change, AioChange::Set(_)), over));
         let result = core.handlers.change(&*core.inner, read, write, |direction| core.event(direction));
+        for (direction, set, over) in set {
+            if set && core.facts.has(over) {
+                core.handlers.schedule(direction);
+            }
+        }
         core.after_call();
         result
     }

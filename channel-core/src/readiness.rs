@@ -1,6 +1,7 @@
 //! The one question every waiter asks: what must happen before this direction can make progress?
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -207,10 +208,12 @@ impl WakeFd {
         if let Some(fd) = made {
             interests.add(fd, Direction::Read);
         }
+        fence(Ordering::SeqCst); // we made the eventfd, then look; whoever wakes sets, then looks for an eventfd
     }
 
-    /// Wakes all present and future waiters.
+    /// Wakes all present and future waiters. Call it *after* setting what they look at.
     pub fn wake(&self) {
+        fence(Ordering::SeqCst);
         if let Some(Some(fd)) = self.0.get() {
             // A full counter is woken already; nothing else can fail on an eventfd we own.
             let _ = rustix::io::write(fd, &1u64.to_ne_bytes());

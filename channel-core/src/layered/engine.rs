@@ -27,7 +27,7 @@ pub trait Handshake<D, E>: Send + 'static {
     /// Whatever ends the connection.
     fn advance(&mut self, input: &mut [u8], ended: bool, out: &mut Buffer) -> Result<Advance<D, E>>;
 
-    /// Tells the handshake that `cause` ended it from outside (a deadline, the inner channel), and asks for a last word to the
+    /// Tells the handshake that `cause` ended it from outside (a deadline, a limit), and asks for a last word to the
     /// peer in its protocol.
     fn abort(&mut self, cause: &crate::Error, out: &mut Buffer);
 }
@@ -224,18 +224,19 @@ impl<'s, 'b> Sink<'s, 'b> {
     }
 
     /// The next piece of the caller's own memory, at most `most` bytes, to decode into without a copy; empty when full.
-    /// [`commit`](Self::commit) what was filled in.
+    /// [`commit`](Self::commit) what was filled in. A caller that borrows has no memory of its own and gets up to 64 KiB of the
+    /// layer's.
     pub fn space(&mut self, most: usize) -> &mut [u8] {
         match &mut self.target {
             Target::Slices { bufs, at, .. } => match bufs.first_mut() {
                 Some(buf) => {
-                    let end = buf.len().min(*at + most);
+                    let end = buf.len().min(at.saturating_add(most));
                     &mut buf[*at..end]
                 }
                 None => &mut [],
             },
             Target::Lend { refused, .. } => {
-                let most = if *refused { 0 } else { most };
+                let most = if *refused { 0 } else { most.min(64 * 1024) };
                 &mut self.held.space(most)[..most]
             }
         }

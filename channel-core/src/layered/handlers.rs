@@ -43,7 +43,12 @@ impl Handlers {
             }
         };
         let down_read = down(&read, Direction::Read);
-        let down_write = down(&write, Direction::Write);
+        let mut down_write = down(&write, Direction::Write);
+        if slots.pushes && slots.write.is_none() && !matches!(read, AioChange::Keep) && matches!(write, AioChange::Keep)
+        {
+            // It was set for the handler that goes now, on its loop; what is still unsent sets it anew.
+            down_write = AioChange::Clear;
+        }
         let Slots { read: read_slot, write: write_slot, .. } = &mut *slots;
         for (slot, change) in [(read_slot, read), (write_slot, write)] {
             let new = match change {
@@ -61,8 +66,16 @@ impl Handlers {
             AioChange::Clear => slots.pushes = false,
             AioChange::Set(_) => slots.pushes = true,
         }
-        self.any.store(slots.read.is_some() || slots.write.is_some(), Ordering::Release);
         let result = inner.set_aio_fd_handler(down_read, down_write);
+        if result.is_err() {
+            // Half of it may have been set below: without our registrations that calls nobody.
+            for registration in [slots.read.take(), slots.write.take()].into_iter().flatten() {
+                registration.remove();
+                dropped.push(registration);
+            }
+            slots.pushes = false;
+        }
+        self.any.store(slots.read.is_some() || slots.write.is_some(), Ordering::Release);
         drop(slots);
         drop(dropped); // the user's callbacks may do anything when they are dropped: not under the lock
         result

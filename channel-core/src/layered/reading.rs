@@ -182,6 +182,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         let input = &mut self.input;
         let mut seen = false;
         let mut declined = false;
+        let mut all = false;
         let mut outcome: Option<Result<Decoded>> = None;
         let lent = core.inner.with_read_buf(&mut |bytes| {
             seen = true;
@@ -211,6 +212,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                         input.extend(&bytes[consumed..]);
                         return bytes.len();
                     }
+                    all = consumed == bytes.len();
                     consumed
                 }
             }
@@ -227,7 +229,8 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         if let Some(result) = outcome {
             self.note(core, result);
             // What the inner channel still holds is its to announce; ours is only what we copied.
-            self.more &= !self.input.is_empty();
+            // A decoder that took all it saw and stopped for want of room has more inside.
+            self.more &= all || !self.input.is_empty();
         }
         Ok(())
     }
@@ -279,9 +282,14 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         loop {
             let handshake = match &mut self.phase {
                 Phase::Opening(handshake) => handshake,
-                Phase::Leaving(..) => return self.leave(core),
+                Phase::Leaving(..) => return self.leave(core, deadline),
                 Phase::Open(_) => return Ok(()),
-                Phase::Failed => return self.end_result(core, false).map(drop),
+                Phase::Failed => {
+                    return match &self.end {
+                        Some(End::Failed(error)) => Err(error.clone()),
+                        _ => Ok(()),
+                    };
+                }
             };
             let step = if Instant::now() >= deadline {
                 let detail = "the handshake did not finish within Limits::handshake";
@@ -293,6 +301,8 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                 let input = self.input.as_mut_slice();
                 // Where the peer takes nothing, it may have said why: that is read before anything is made of it.
                 let (step, _) = core.with_out(|out| handshake.advance(input, ended, out));
+                // A corked layer below keeps nothing of a handshake; what does not go now goes with the next attempt.
+                let _ = core.inner.flush();
                 step
             };
             match step {
@@ -301,7 +311,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                     self.input.consume(consumed.min(self.input.len()));
                     self.phase = Phase::Leaving(decoder, encoder);
                     core.facts.set(Facts::LEAVING, true);
-                    return self.leave(core);
+                    return self.leave(core, deadline);
                 }
                 Err(error) => return Err(self.fail_handshake(core, error)),
             }
@@ -315,11 +325,15 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
 
     /// Opens, once the last bytes of the handshake have left: the peer needs them, and nobody need call us again before it
     /// answers. What the engine sends after that (session tickets) waits for no one.
-    fn leave(&mut self, core: &Core<D, E>) -> Result<()> {
+    fn leave(&mut self, core: &Core<D, E>, deadline: Instant) -> Result<()> {
         let ((), sent) = core.with_out(|_| ());
         let left = sent.and_then(|()| core.inner.flush());
         match left {
-            Err(error) if error.is_passing() => return Err(error),
+            Err(error) if error.is_passing() && Instant::now() < deadline => return Err(error),
+            Err(error) if error.is_passing() => {
+                let detail = "the peer did not take the end of the handshake within Limits::handshake";
+                return Err(self.fail_handshake(core, Error::new(ErrorKind::TimedOut, core.layer, detail)));
+            }
             Err(error) => return Err(self.fail_handshake(core, error)),
             Ok(()) => {}
         }

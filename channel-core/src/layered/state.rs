@@ -26,6 +26,8 @@ bitflags! {
         const LEAVING = 1 << 8;
         /// Writes gather.
         const CORKED = 1 << 7;
+        /// The layer below has yet to push what a drain or an ending waits for.
+        const BELOW = 1 << 9;
     }
 }
 

@@ -173,18 +173,21 @@ impl<E: Encoder> Writer<E> {
             if self.plain.is_empty() || (self.corked && !all) {
                 return Ok(());
             }
-            self.encode_gathered()?;
+            self.encode_gathered(to)?;
             self.push_out(to)
         });
         self.publish(to.facts);
         result
     }
 
-    fn encode_gathered(&mut self) -> Result<()> {
+    fn encode_gathered(&mut self, to: Outlet<'_>) -> Result<()> {
         let Some(encoder) = &mut self.encoder else { return Ok(()) };
         let pieces = [IoSlice::new(self.plain.as_slice())];
         let mut source = Source::new(&pieces, usize::MAX);
-        encoder.encode(&mut source, &mut self.out)?;
+        let before = self.out.len();
+        if let Err(error) = encoder.encode(&mut source, &mut self.out) {
+            return Err(self.encoding_failed(error, before, to));
+        }
         while !source.is_empty() {
             let chunk = source.chunk();
             self.out.extend(chunk);
@@ -194,6 +197,14 @@ impl<E: Encoder> Writer<E> {
         self.plain.clear();
         self.plain.release();
         Ok(())
+    }
+
+    /// The encoder is in no state to go on: what it left half done is dropped, and writes fail from now on.
+    fn encoding_failed(&mut self, error: Error, before: usize, to: Outlet<'_>) -> Error {
+        self.out.truncate_by(self.out.len() - before);
+        let error = error.during("write");
+        self.refuse(&error, to.facts);
+        error
     }
 
     fn writable(&self, layer: &'static str) -> Result<()> {
@@ -246,7 +257,7 @@ impl<E: Encoder> Writer<E> {
         }
         let count = room - self.plain.len();
         self.copy_to_plain(&mut source, count);
-        self.encode_gathered()?;
+        self.encode_gathered(to)?;
         // A failure is latched by now, and `count` bytes are taken.
         let _ = self.push_out(to);
         Ok(count)
@@ -269,15 +280,19 @@ impl<E: Encoder> Writer<E> {
         let count = source.len();
         let before = self.out.len();
         if let Err(error) = encoder.encode(&mut source, &mut self.out) {
-            self.out.truncate_by(self.out.len() - before);
-            let error = error.during("write");
-            self.refuse(&error, to.facts);
-            return Err(error);
+            return Err(self.encoding_failed(error, before, to));
         }
+        let (sent, lost) = (self.sent, self.lost);
         self.out_has_data = true;
-        let sent = self.sent;
         match self.send_behind(to, source).and_then(|()| self.push_out(to)) {
-            Err(error) if !error.is_passing() && self.sent == sent => Err(error),
+            Err(error) if self.sent == sent && error.is_not_open() => {
+                self.out.truncate_by(self.out.len() - before);
+                Err(error)
+            }
+            Err(error) if self.sent == sent && !error.is_passing() => {
+                self.lost = lost; // the caller is told that nothing was taken
+                Err(error)
+            }
             _ => Ok(count),
         }
     }
@@ -334,7 +349,7 @@ impl<E: Encoder> Writer<E> {
 
     /// Encodes our end, once, and pushes it; the inner channel's write side is the caller's to end.
     pub(super) fn finish(&mut self, to: Outlet<'_>) -> Result<()> {
-        let result = self.encode_end().and_then(|()| self.push_out(to));
+        let result = self.encode_end(to).and_then(|()| self.push_out(to));
         self.publish(to.facts);
         match result {
             // The peer was gone before our goodbye (RFC 6455 §7.1.1 lets a server go once both have closed); none of the caller's
@@ -344,16 +359,18 @@ impl<E: Encoder> Writer<E> {
         }
     }
 
-    fn encode_end(&mut self) -> Result<()> {
+    fn encode_end(&mut self, to: Outlet<'_>) -> Result<()> {
         if self.ending != Ending::No || self.refusal.is_some() {
             return Ok(());
         }
         if !self.plain.is_empty() {
-            self.encode_gathered()?;
+            self.encode_gathered(to)?;
         }
         if let Some(encoder) = &mut self.encoder {
-            encoder.pump(&mut self.out)?;
-            encoder.finish(&mut self.out)?;
+            let before = self.out.len();
+            if let Err(error) = encoder.pump(&mut self.out).and_then(|()| encoder.finish(&mut self.out)) {
+                return Err(self.encoding_failed(error, before, to));
+            }
         }
         self.ending = Ending::Encoded;
         Ok(())

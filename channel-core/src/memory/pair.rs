@@ -98,7 +98,7 @@ impl MemoryChannel {
         if flow.bytes.is_empty() {
             return if flow.ended { Ok(0) } else { Err(Error::WOULD_BLOCK) };
         }
-        let count = with(flow.bytes.as_slice());
+        let count = with(flow.bytes.as_slice()).min(flow.bytes.len());
         flow.bytes.consume(count);
         self.incoming.show(&mut flow);
         Ok(count)
