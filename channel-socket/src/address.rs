@@ -34,6 +34,8 @@ impl SocketAddress {
     pub(crate) fn of_kernel(any: SocketAddrAny) -> Option<Self> {
         match any.address_family() {
             AddressFamily::INET | AddressFamily::INET6 => SocketAddr::try_from(any).ok().map(Self::Inet),
+            // No path at all (unix(7)). rustix reads it as an abstract name without a letter, which is another address.
+            AddressFamily::UNIX if any.addr_len() as usize <= size_of::<u16>() => Some(Self::UnixUnnamed),
             AddressFamily::UNIX => {
                 let unix = SocketAddrUnix::try_from(any).ok()?;
                 Some(if let Some(path) = unix.path_bytes() {

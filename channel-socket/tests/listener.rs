@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use channel_core::{ChannelExt, ErrorKind};
+use channel_core::{ChannelExt, ErrorKind, describe};
 use channel_socket::{SocketAddress, SocketChannel, SocketListener};
 use channel_testkit::{child, fds, watchdog};
 
@@ -61,6 +61,37 @@ fn connections_are_accepted_on_every_kind_of_address() {
             assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "an accepted socket is as blocking as any");
         }
     });
+}
+
+#[test]
+fn an_accepted_unix_connection_has_an_unnamed_peer_and_says_where_it_was_accepted() {
+    let folder = Folder::new();
+    let name = format!("channel-socket unnamed {}", std::process::id());
+    let listening = [
+        (folder.address(), format!("unix {}", folder.path().display())),
+        (SocketAddress::UnixAbstract(name.clone().into_bytes()), format!("unix @{name}")),
+    ];
+    for (address, line) in listening {
+        let listener = SocketListener::bind(&address).unwrap();
+        let near = SocketChannel::connect(&address).unwrap();
+        let far = listener.accept().unwrap();
+        assert_eq!(far.peer_address(), Some(&SocketAddress::UnixUnnamed));
+        assert_eq!(near.local_address(), Some(&SocketAddress::UnixUnnamed));
+        assert_eq!(describe(&far), line);
+    }
+    let (end, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let adopted = SocketChannel::from_fd(end.into()).unwrap();
+    assert_eq!(adopted.local_address(), Some(&SocketAddress::UnixUnnamed));
+    assert_eq!(adopted.peer_address(), Some(&SocketAddress::UnixUnnamed));
+}
+
+#[test]
+fn an_abstract_name_may_be_empty_and_is_a_name_all_the_same() {
+    let empty = SocketAddress::UnixAbstract(Vec::new());
+    // One name for the whole machine: somebody else may have it.
+    let Ok(listener) = SocketListener::bind(&empty) else { return };
+    assert_eq!(listener.local_address(), &empty);
+    assert_eq!(SocketChannel::connect(listener.local_address()).unwrap().peer_address(), Some(&empty));
 }
 
 #[test]
