@@ -30,8 +30,13 @@ use crate::failure::Failure;
 ///
 /// # Close and drop
 /// [`close`](Channel::close) shuts the connection down, which other holders of the same open socket notice; dropping closes
-/// our descriptor alone. What the kernel has taken it still sends. A TCP socket let go with input unread resets the
-/// connection (RFC 2525 §2.17): read to the end first if the peer must get everything.
+/// our descriptor alone. What the kernel has taken it still sends, unless the connection is reset. That is what the kernel
+/// does to a TCP socket that is let go with input unread, and then our unsent bytes are gone (RFC 2525 §2.17); the peer of a
+/// unix socket gets them, but an error in place of the end.
+///
+/// So `close` throws away what has arrived by then, up to 1 MiB, and a peer that has already said goodbye costs nothing.
+/// Bytes that arrive later still reset a TCP connection (RFC 1122 §4.2.2.13), and so does dropping. Where the peer must get
+/// everything, call [`close_write`](Channel::close_write) and read to the end before `close`.
 #[derive(Debug)]
 pub struct SocketChannel {
     name: Name,
@@ -191,6 +196,21 @@ fn receive(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>], peek: bool) -> rusti
         [buf] => retry_on_intr(|| recv(fd, &mut **buf, flags)).map(|(count, _)| count),
         _ => {
             retry_on_intr(|| recvmsg(fd, bufs, &mut RecvAncillaryBuffer::default(), flags)).map(|message| message.bytes)
+        }
+    }
+}
+
+/// Throws away what has arrived, without waiting, so that the kernel has no unread input to reset the connection for.
+fn discard_input(fd: &OwnedFd) {
+    /// Pieces of 16 KiB, 1 MiB in all: a peer that never stops sending cannot hold us.
+    const MOST_PIECES: usize = 64;
+    let mut piece = [0; 16 * 1024];
+    for _ in 0..MOST_PIECES {
+        // TCP does not even copy with MSG_TRUNC (tcp(7)); unix sockets do not know it. Descriptors that came along the kernel closes.
+        match retry_on_intr(|| recv(fd, &mut piece[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC)) {
+            Ok((_, count)) if count > 0 => {}
+            // The end, nothing more for now, or a connection that is gone.
+            _ => break,
         }
     }
 }
@@ -358,6 +378,7 @@ impl Channel for SocketChannel {
         self.handlers.clear();
         let polite = self.end_output(&fd);
         self.read_ended.store(true, Ordering::Release);
+        discard_input(&fd);
         // Wakes a blocked reader; a connection that is gone has woken it.
         let _ = rustix::net::shutdown(&*fd, rustix::net::Shutdown::Both);
         self.received.clear();

@@ -419,3 +419,39 @@ fn an_adopted_socket_works_and_is_close_on_exec() {
         assert_eq!(reader.join().unwrap().unwrap(), 4, "blocking mode waits although O_NONBLOCK is set");
     });
 }
+
+/// How many bytes come before the clean end.
+fn read_to_end(channel: &SocketChannel) -> channel_core::Result<usize> {
+    let (mut total, mut piece) = (0, vec![0; 10_000]);
+    loop {
+        match channel.read(&mut piece)? {
+            0 => return Ok(total),
+            count => total += count,
+        }
+    }
+}
+
+#[test]
+fn close_loses_nothing_of_ours_though_we_leave_what_the_peer_said_unread() {
+    over_both("close_loses_nothing_of_ours", |near, far| {
+        // A goodbye such as close_notify, which we have no use for.
+        far.write_all(&[0; 24]).unwrap();
+        near.wait(Direction::Read, None).unwrap();
+        // The peer reads nothing before we have gone, so much of this is still ours to send.
+        let taken = fill(&near);
+        near.close().unwrap();
+        assert_eq!(read_to_end(&far).unwrap(), taken);
+    });
+}
+
+#[test]
+fn close_does_not_wait_for_a_peer_that_never_stops_sending() {
+    over_both("close_does_not_wait_for_a_peer_that_never_stops_sending", |near, far| {
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| while far.write(&[0; 65536]).is_ok() {});
+            near.wait(Direction::Read, None).unwrap();
+            near.close().unwrap();
+            sending.join().unwrap();
+        });
+    });
+}
