@@ -32,7 +32,7 @@ use writing::{Outlet, Writer};
 
 use crate::{
     AioChange, Buffer, Channel, Direction, Error, ErrorKind, Features, Limits, Mode, Name, ReadFlags, Readiness,
-    Result, Shutdown, WriteFlags,
+    Result, Shutdown, WriteFlags, check_read, check_write,
 };
 
 /// A protocol over another channel: [`Channel`] implemented once for every [`engine`].
@@ -233,10 +233,6 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             return Err(self.not_open(operation));
         }
         Ok(())
-    }
-
-    fn unsupported(&self, operation: &'static str, detail: &'static str) -> Error {
-        self.annotate(Error::new(ErrorKind::Unsupported, self.layer, detail), operation)
     }
 
     fn try_read(&self, bufs: &mut [IoSliceMut<'_>], relaxed: bool) -> Result<usize> {
@@ -484,12 +480,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         flags: ReadFlags,
     ) -> Result<usize> {
         let core = &self.core;
-        if fds.is_some() {
-            return Err(core.unsupported("read", "descriptors cannot pass through it (no FD_PASS)"));
-        }
-        if flags.contains(ReadFlags::MSG_PEEK) {
-            return Err(core.unsupported("read", "reads here consume (no READ_MSG_PEEK)"));
-        }
+        check_read(self, fds.is_some(), flags)?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
@@ -502,12 +493,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
         let core = &self.core;
-        if !fds.is_empty() {
-            return Err(core.unsupported("write", "descriptors cannot pass through it (no FD_PASS)"));
-        }
-        if flags.contains(WriteFlags::ZERO_COPY) {
-            return Err(core.unsupported("write", "what it sends is a copy by nature (no WRITE_ZERO_COPY)"));
-        }
+        check_write(self, !fds.is_empty(), flags)?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
@@ -574,7 +560,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {
-        Err(self.core.unsupported("seek", "a layer's stream has no position"))
+        Err(Error::unsupported(self, "seek", Features::SEEKABLE))
     }
 
     fn readiness(&self, direction: Direction) -> Readiness {

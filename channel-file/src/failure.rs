@@ -1,40 +1,10 @@
 //! Descriptors that are refused, and what is said about them.
 
-use std::fmt;
 use std::os::fd::OwnedFd;
 
-use channel_core::{Error, ErrorKind, Features, Result};
+use channel_core::{Channel, Error, ErrorKind};
 use rustix::fs::{FileType, OFlags, fcntl_getfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-
-/// A constructor refused what it was given; the caller has it back.
-///
-/// It turns into a [`channel_core::Error`] with `?`, which closes the descriptors.
-#[derive(Debug)]
-pub struct FromFdError<T = OwnedFd> {
-    /// What was given, untouched.
-    pub fd: T,
-    /// Why it was refused.
-    pub error: Error,
-}
-
-impl<T> fmt::Display for FromFdError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<T: fmt::Debug> std::error::Error for FromFdError<T> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-impl<T> From<FromFdError<T>> for Error {
-    fn from(refused: FromFdError<T>) -> Self {
-        refused.error
-    }
-}
 
 pub(crate) fn io_error(errno: Errno, layer: &'static str, operation: &'static str) -> Error {
     if errno == Errno::AGAIN {
@@ -74,39 +44,8 @@ pub(crate) fn adopt(fd: &OwnedFd) -> rustix::io::Result<()> {
     fcntl_setfd(fd, FdFlags::CLOEXEC)
 }
 
-/// An error for a missing feature, from its `why_not`.
-pub(crate) fn unsupported(channel: &dyn channel_core::Channel, operation: &'static str, feature: Features) -> Error {
-    let why = channel.why_not(feature).unwrap_or_default();
-    Error::new(ErrorKind::Unsupported, channel.layer(), why).during(operation).on(channel.name())
-}
-
 /// An error for a direction that a descriptor was not opened for.
-pub(crate) fn one_way(channel: &dyn channel_core::Channel, operation: &'static str) -> Error {
+pub(crate) fn one_way(channel: &dyn Channel, operation: &'static str) -> Error {
     let detail = if operation == "read" { "it was opened for writing only" } else { "it was opened for reading only" };
     Error::new(ErrorKind::Unsupported, channel.layer(), detail).during(operation).on(channel.name())
-}
-
-/// An error for a call after `close`.
-pub(crate) fn closed(channel: &dyn channel_core::Channel, operation: &'static str) -> Error {
-    Error::new(ErrorKind::Closed, channel.layer(), "close was called on it before").during(operation).on(channel.name())
-}
-
-/// An error for a write after our output was ended.
-pub(crate) fn ended(channel: &dyn channel_core::Channel) -> Error {
-    let detail = "our output was ended before";
-    Error::new(ErrorKind::BrokenPipe, channel.layer(), detail).during("write").on(channel.name())
-}
-
-/// What one system call is given of a list with `count` buffers, of which `empty` tells the empty ones: none of those at the
-/// front, where a list of nothing else would look like the end, and no more than the kernel takes \[W4\].
-pub(crate) fn span(count: usize, empty: impl Fn(usize) -> bool) -> Option<std::ops::Range<usize>> {
-    /// `UIO_MAXIOV`, readv(2).
-    const MOST_BUFFERS: usize = 1024;
-    let first = (0..count).find(|&index| !empty(index))?;
-    Some(first..count.min(first + MOST_BUFFERS))
-}
-
-/// Says who refused and gives back what was refused.
-pub(crate) fn refuse<T, C>(fd: T, error: Error) -> Result<C, FromFdError<T>> {
-    Err(FromFdError { fd, error: error.during("from_fd") })
 }

@@ -9,15 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use channel_core::{
-    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Name, ReadFlags, Readiness, Result,
-    Shutdown, WriteFlags,
+    AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Name, ReadFlags,
+    Readiness, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
 };
 use rustix::fs::{FileType, fstat, major, seek, tell};
 use rustix::io::{Errno, readv, retry_on_intr, writev};
 
-use crate::FromFdError;
-use crate::counted::Counted;
-use crate::failure::{access, adopt, closed, ended, io_error, one_way, refuse, span, unsupported, wrong_type};
+use crate::failure::{access, adopt, io_error, one_way, wrong_type};
 
 /// A regular file, a block device, or a memory device such as `/dev/null`. (QEMU: `QIOChannelFile`.)
 ///
@@ -38,7 +36,7 @@ use crate::failure::{access, adopt, closed, ended, io_error, one_way, refuse, sp
 #[derive(Debug)]
 pub struct FileChannel {
     name: Name,
-    fd: Counted,
+    fd: CountedFd,
     path: Option<String>,
     readable: bool,
     writable: bool,
@@ -101,12 +99,12 @@ impl FileChannel {
                 readable,
                 writable,
                 seekable: tell(&fd).is_ok(),
-                fd: Counted::new(fd),
+                fd: CountedFd::new(fd),
                 read_ended: AtomicBool::new(false),
                 write_ended: AtomicBool::new(false),
                 handlers: FdHandlers::default(),
             }),
-            Err(error) => refuse(fd, error),
+            Err(error) => Err(FromFdError { fd, error: error.during("from_fd") }),
         }
     }
 
@@ -117,7 +115,7 @@ impl FileChannel {
     }
 
     fn opened(&self, operation: &'static str) -> Result<Arc<OwnedFd>> {
-        self.fd.load().ok_or_else(|| closed(self, operation))
+        self.fd.load().ok_or_else(|| Error::closed(self, operation))
     }
 
     fn failed(&self, errno: Errno, operation: &'static str) -> Error {
@@ -189,13 +187,8 @@ impl Channel for FileChannel {
         fds: Option<&mut Vec<OwnedFd>>,
         flags: ReadFlags,
     ) -> Result<usize> {
-        if fds.is_some() {
-            return Err(unsupported(self, "read", Features::FD_PASS));
-        }
-        if flags.contains(ReadFlags::MSG_PEEK) {
-            return Err(unsupported(self, "read", Features::READ_MSG_PEEK));
-        }
-        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+        check_read(self, fds.is_some(), flags)?;
+        let Some(span) = syscall_span(bufs) else {
             return Ok(0);
         };
         let fd = self.opened("read")?;
@@ -212,13 +205,8 @@ impl Channel for FileChannel {
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
-        if !fds.is_empty() {
-            return Err(unsupported(self, "write", Features::FD_PASS));
-        }
-        if flags.contains(WriteFlags::ZERO_COPY) {
-            return Err(unsupported(self, "write", Features::WRITE_ZERO_COPY));
-        }
-        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+        check_write(self, !fds.is_empty(), flags)?;
+        let Some(span) = syscall_span(bufs) else {
             return Ok(0);
         };
         let fd = self.opened("write")?;
@@ -226,7 +214,7 @@ impl Channel for FileChannel {
             return Err(one_way(self, "write"));
         }
         if self.write_ended.load(Ordering::Acquire) {
-            return Err(ended(self));
+            return Err(Error::output_ended(self));
         }
         let count = retry_on_intr(|| writev(&fd, &bufs[span.clone()])).map_err(|errno| self.failed(errno, "write"))?;
         if count == 0 {
@@ -251,7 +239,7 @@ impl Channel for FileChannel {
     fn close_write(&self) -> Result<()> {
         self.opened("close_write")?;
         if !self.writable {
-            return Err(unsupported(self, "close_write", Features::CLOSE_WRITE));
+            return Err(Error::unsupported(self, "close_write", Features::CLOSE_WRITE));
         }
         self.write_ended.store(true, Ordering::Release);
         Ok(())
@@ -276,7 +264,7 @@ impl Channel for FileChannel {
     fn seek(&self, position: SeekFrom) -> Result<u64> {
         let fd = self.opened("seek")?;
         if !self.seekable {
-            return Err(unsupported(self, "seek", Features::SEEKABLE));
+            return Err(Error::unsupported(self, "seek", Features::SEEKABLE));
         }
         let position = match position {
             SeekFrom::Start(target) => rustix::fs::SeekFrom::Start(target),
@@ -302,7 +290,7 @@ impl Channel for FileChannel {
     }
 
     fn with_read_buf(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        Err(unsupported(self, "read", Features::READ_BUF))
+        Err(Error::unsupported(self, "read", Features::READ_BUF))
     }
 
     fn next_layer(&self) -> Option<&dyn Channel> {

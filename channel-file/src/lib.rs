@@ -18,12 +18,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod counted;
 mod failure;
 mod file;
 mod pipe;
 mod pipe_end;
 
-pub use failure::FromFdError;
+pub use channel_core::FromFdError;
 pub use file::FileChannel;
 pub use pipe::{PipeChannel, PipeFds};

@@ -7,15 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use channel_core::{
-    AioChange, AioHandler, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Mode, Name, ReadFlags,
-    Readiness, Result, Shutdown, WriteFlags,
+    AioChange, AioHandler, Channel, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Interest, Mode,
+    Name, ReadFlags, Readiness, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
 };
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::FromFdError;
-use crate::failure::{access, adopt, closed, ended, io_error, one_way, refuse, span, unsupported, wrong_type};
+use crate::failure::{access, adopt, io_error, one_way, wrong_type};
 use crate::pipe_end::PipeEnd;
 
 /// The ends of pipes that make up a channel: the one to read from, and the one to write to.
@@ -71,7 +70,7 @@ impl PipeChannel {
         };
         match examined {
             Ok(()) => Ok(Self::over(read, write)),
-            Err(error) => refuse((read, write), error),
+            Err(error) => Err(FromFdError { fd: (read, write), error: error.during("from_fds") }),
         }
     }
 
@@ -101,7 +100,7 @@ impl PipeChannel {
 
     fn open(&self, operation: &'static str) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(closed(self, operation));
+            return Err(Error::closed(self, operation));
         }
         Ok(())
     }
@@ -125,7 +124,7 @@ impl PipeChannel {
         let end = self.write.as_ref().ok_or_else(|| one_way(self, "write"))?;
         let Some(fd) = end.load() else {
             self.open("write")?;
-            return Err(ended(self));
+            return Err(Error::output_ended(self));
         };
         end.write(&fd, bufs).map_err(|errno| self.failed(errno, "write"))
     }
@@ -249,13 +248,8 @@ impl Channel for PipeChannel {
         fds: Option<&mut Vec<OwnedFd>>,
         flags: ReadFlags,
     ) -> Result<usize> {
-        if fds.is_some() {
-            return Err(unsupported(self, "read", Features::FD_PASS));
-        }
-        if flags.contains(ReadFlags::MSG_PEEK) {
-            return Err(unsupported(self, "read", Features::READ_MSG_PEEK));
-        }
-        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+        check_read(self, fds.is_some(), flags)?;
+        let Some(span) = syscall_span(bufs) else {
             return Ok(0);
         };
         let bufs = &mut bufs[span];
@@ -263,13 +257,8 @@ impl Channel for PipeChannel {
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
-        if !fds.is_empty() {
-            return Err(unsupported(self, "write", Features::FD_PASS));
-        }
-        if flags.contains(WriteFlags::ZERO_COPY) {
-            return Err(unsupported(self, "write", Features::WRITE_ZERO_COPY));
-        }
-        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+        check_write(self, !fds.is_empty(), flags)?;
+        let Some(span) = syscall_span(bufs) else {
             return Ok(0);
         };
         let bufs = &bufs[span];
@@ -292,7 +281,7 @@ impl Channel for PipeChannel {
     fn close_write(&self) -> Result<()> {
         self.open("close_write")?;
         if self.write.is_none() {
-            return Err(unsupported(self, "close_write", Features::CLOSE_WRITE));
+            return Err(Error::unsupported(self, "close_write", Features::CLOSE_WRITE));
         }
         self.give_up(Direction::Write);
         Ok(())
@@ -321,7 +310,7 @@ impl Channel for PipeChannel {
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {
-        Err(unsupported(self, "seek", Features::SEEKABLE))
+        Err(Error::unsupported(self, "seek", Features::SEEKABLE))
     }
 
     fn readiness(&self, direction: Direction) -> Readiness {
@@ -339,7 +328,7 @@ impl Channel for PipeChannel {
     }
 
     fn with_read_buf(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        Err(unsupported(self, "read", Features::READ_BUF))
+        Err(Error::unsupported(self, "read", Features::READ_BUF))
     }
 
     fn next_layer(&self) -> Option<&dyn Channel> {

@@ -5,11 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use channel_core::{Direction, Interests, Readiness, WakeFd};
+use channel_core::{CountedFd, Direction, Interests, Readiness, WakeFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, read, readv, retry_on_intr, write};
-
-use crate::counted::Counted;
 
 /// What a pipe takes or gives for certain once poll(2) said so (`PIPE_BUF`, pipe(7)).
 const CERTAIN: usize = 4096;
@@ -23,7 +21,7 @@ const NOSIGNAL: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x100);
 /// The end of a pipe for one direction.
 #[derive(Debug)]
 pub(crate) struct PipeEnd {
-    fd: Counted,
+    fd: CountedFd,
     wake: WakeFd,
     /// Index into [`WAYS`]: the best one not known to fail.
     way: AtomicU8,
@@ -38,7 +36,7 @@ impl PipeEnd {
     pub(crate) fn new(fd: OwnedFd, direction: Direction) -> Self {
         // Reading sends no signals.
         let way = if direction == Direction::Read { 1 } else { 0 };
-        Self { fd: Counted::new(fd), wake: WakeFd::default(), way: AtomicU8::new(way) }
+        Self { fd: CountedFd::new(fd), wake: WakeFd::default(), way: AtomicU8::new(way) }
     }
 
     /// The descriptor; `None` once ended.

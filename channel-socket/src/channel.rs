@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use channel_core::{
-    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Interests, Limits, Mode, Name,
-    ReadFlags, Readiness, Result, Shutdown, WakeFd, WriteFlags,
+    AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Interests, Limits,
+    Mode, Name, ReadFlags, Readiness, Result, Shutdown, WakeFd, WriteFlags, check_read, check_write, syscall_span,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
@@ -16,7 +16,6 @@ use rustix::net::{recv, recvmsg, send, sendmsg};
 
 use crate::SocketAddress;
 use crate::connect::io_error;
-use crate::counted::Counted;
 use crate::descriptors::{self, Received};
 use crate::failure::Failure;
 
@@ -41,7 +40,7 @@ use crate::failure::Failure;
 pub struct SocketChannel {
     name: Name,
     mode: Mode,
-    fd: Counted,
+    fd: CountedFd,
     unix: bool,
     local: Option<SocketAddress>,
     peer: Option<SocketAddress>,
@@ -55,9 +54,6 @@ pub struct SocketChannel {
     failure: Failure,
     handlers: FdHandlers,
 }
-
-/// Buffers the kernel takes in one call (`UIO_MAXIOV`, readv(2)); more are a short read or write \[W4\].
-const MOST_BUFFERS: usize = 1024;
 
 impl SocketChannel {
     /// The socket `fd`, known to be connected, of `family`.
@@ -73,7 +69,7 @@ impl SocketChannel {
             mode: Mode::default(),
             local: local_of(&fd),
             peer,
-            fd: Counted::new(fd),
+            fd: CountedFd::new(fd),
             unix: family == AddressFamily::UNIX,
             kept_limit: limits.kept_descriptors,
             read_ended: AtomicBool::new(false),
@@ -105,9 +101,7 @@ impl SocketChannel {
     }
 
     fn open(&self, operation: &'static str) -> Result<Arc<OwnedFd>> {
-        self.fd.load().ok_or_else(|| {
-            Error::new(ErrorKind::Closed, "socket", "close was called on it before").during(operation).on(self.name())
-        })
+        self.fd.load().ok_or_else(|| Error::closed(self, operation))
     }
 
     fn failed(&self, errno: Errno, operation: &'static str) -> Error {
@@ -117,11 +111,6 @@ impl SocketChannel {
         let error = io_error(errno, operation, "").on(self.name());
         self.failure.note(errno, &error);
         error
-    }
-
-    fn unsupported(&self, operation: &'static str, feature: Features) -> Error {
-        let why = self.why_not(feature).unwrap_or_default();
-        Error::new(ErrorKind::Unsupported, "socket", why).during(operation).on(self.name())
     }
 
     fn try_read(&self, bufs: &mut [IoSliceMut<'_>], fds: Option<&mut Vec<OwnedFd>>, flags: ReadFlags) -> Result<usize> {
@@ -154,8 +143,7 @@ impl SocketChannel {
     fn try_write(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> Result<usize> {
         let fd = self.open("write")?;
         if self.write_ended.load(Ordering::Acquire) {
-            let error = Error::new(ErrorKind::BrokenPipe, "socket", "our output was ended before");
-            return Err(error.during("write").on(self.name()));
+            return Err(Error::output_ended(self));
         }
         self.failure.sending(|| {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -215,13 +203,6 @@ fn discard_input(fd: &OwnedFd) {
     }
 }
 
-/// What one system call is given of a list with `count` buffers, of which `empty` tells the empty ones: none of those at the
-/// front, where a list of nothing else would look like the end, and no more than the kernel takes.
-fn span(count: usize, empty: impl Fn(usize) -> bool) -> Option<std::ops::Range<usize>> {
-    let first = (0..count).find(|&index| !empty(index))?;
-    Some(first..count.min(first + MOST_BUFFERS))
-}
-
 impl Channel for SocketChannel {
     fn layer(&self) -> &'static str {
         "socket"
@@ -277,10 +258,8 @@ impl Channel for SocketChannel {
         mut fds: Option<&mut Vec<OwnedFd>>,
         flags: ReadFlags,
     ) -> Result<usize> {
-        if fds.is_some() && !self.unix {
-            return Err(self.unsupported("read", Features::FD_PASS));
-        }
-        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+        check_read(self, fds.is_some(), flags)?;
+        let Some(span) = syscall_span(bufs) else {
             return Ok(0);
         };
         let bufs = &mut bufs[span];
@@ -290,17 +269,12 @@ impl Channel for SocketChannel {
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
-        if !fds.is_empty() && !self.unix {
-            return Err(self.unsupported("write", Features::FD_PASS));
-        }
-        if flags.contains(WriteFlags::ZERO_COPY) {
-            return Err(self.unsupported("write", Features::WRITE_ZERO_COPY));
-        }
+        check_write(self, !fds.is_empty(), flags)?;
         if fds.len() > descriptors::MOST {
             let detail = format!("{} descriptors in one write; the kernel takes {}", fds.len(), descriptors::MOST);
             return Err(Error::new(ErrorKind::InvalidInput, "socket", detail).during("write").on(self.name()));
         }
-        let Some(span) = span(bufs.len(), |index| bufs[index].is_empty()) else {
+        let Some(span) = syscall_span(bufs) else {
             return Ok(0);
         };
         let bufs = &bufs[span];
@@ -386,7 +360,7 @@ impl Channel for SocketChannel {
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {
-        Err(self.unsupported("seek", Features::SEEKABLE))
+        Err(Error::unsupported(self, "seek", Features::SEEKABLE))
     }
 
     fn readiness(&self, direction: Direction) -> Readiness {
@@ -421,7 +395,7 @@ impl Channel for SocketChannel {
     }
 
     fn with_read_buf(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        Err(self.unsupported("read", Features::READ_BUF))
+        Err(Error::unsupported(self, "read", Features::READ_BUF))
     }
 
     fn next_layer(&self) -> Option<&dyn Channel> {

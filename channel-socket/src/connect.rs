@@ -1,10 +1,9 @@
 //! How a connected socket comes to be.
 
-use std::fmt;
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsFd, OwnedFd};
 
-use channel_core::{Direction, Error, ErrorKind, Limits, Readiness, Result};
+use channel_core::{Direction, Error, ErrorKind, FromFdError, Limits, Readiness, Result};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, connect, getpeername, getsockname, socket_with, socketpair, sockopt,
@@ -12,35 +11,6 @@ use rustix::net::{
 use std::sync::Arc;
 
 use crate::{SocketAddress, SocketChannel};
-
-/// [`SocketChannel::from_fd`] refused a descriptor; the caller has it back.
-///
-/// It turns into a [`channel_core::Error`] with `?`, which closes the descriptor.
-#[derive(Debug)]
-pub struct FromFdError {
-    /// The descriptor, untouched.
-    pub fd: OwnedFd,
-    /// Why it was refused.
-    pub error: Error,
-}
-
-impl fmt::Display for FromFdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl std::error::Error for FromFdError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-impl From<FromFdError> for Error {
-    fn from(refused: FromFdError) -> Self {
-        refused.error
-    }
-}
 
 impl SocketChannel {
     /// Connects to a TCP or unix address. (QEMU: `qio_channel_socket_connect_sync`, without its name lookup.)

@@ -26,12 +26,11 @@
 mod address;
 mod channel;
 mod connect;
-mod counted;
 mod descriptors;
 mod failure;
 mod listener;
 
 pub use address::SocketAddress;
 pub use channel::SocketChannel;
-pub use connect::FromFdError;
+pub use channel_core::FromFdError;
 pub use listener::SocketListener;

@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use channel_core::{Direction, Error, ErrorKind, Interests, Limits, Readiness, Result};
+use channel_core::{CountedFd, Direction, Error, ErrorKind, Interests, Limits, Readiness, Result};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, connect, listen, socket_with, sockopt,
 };
 
 use crate::connect::{io_error, local_of};
-use crate::counted::Counted;
 use crate::{SocketAddress, SocketChannel};
 
 /// A socket that listens, and hands out a [`SocketChannel`] for each connection. (QEMU: a `QIOChannelSocket` with the feature
@@ -30,7 +29,7 @@ use crate::{SocketAddress, SocketChannel};
 /// Any number may accept; [`close`](Self::close) wakes them.
 #[derive(Debug)]
 pub struct SocketListener {
-    fd: Counted,
+    fd: CountedFd,
     family: AddressFamily,
     local: SocketAddress,
     bound: Option<BoundPath>,
@@ -84,7 +83,7 @@ impl SocketListener {
         listen(&fd, BACKLOG).map_err(failed)?;
         Ok(Self {
             local: local_of(&fd).unwrap_or_else(|| address.clone()),
-            fd: Counted::new(fd),
+            fd: CountedFd::new(fd),
             family,
             bound,
             limits: limits.clone(),

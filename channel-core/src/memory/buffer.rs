@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
     AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Name, ReadFlags, Readiness, Result,
-    Shutdown, WriteFlags,
+    Shutdown, WriteFlags, check_read, check_write,
 };
 
 /// Bytes in memory with a position that reads, writes and seeks share, as with a file. Never waits.
@@ -65,42 +65,10 @@ impl BufferChannel {
     fn open(&self, operation: &'static str) -> Result<MutexGuard<'_, State>> {
         let state = self.lock();
         if state.closed {
-            return Err(closed("buffer", operation, self.name()));
+            return Err(Error::closed(self, operation));
         }
         Ok(state)
     }
-}
-
-/// The error of a call on a closed channel.
-pub(super) fn closed(layer: &'static str, operation: &'static str, name: Option<Arc<str>>) -> Error {
-    Error::new(ErrorKind::Closed, layer, "close was called on it before").during(operation).on(name)
-}
-
-/// Refuses descriptors on a channel that cannot carry them.
-pub(super) fn no_fds(asked: bool, layer: &'static str, operation: &'static str, name: Option<Arc<str>>) -> Result<()> {
-    if asked {
-        let detail = "descriptors need a unix socket (FD_PASS)";
-        return Err(Error::new(ErrorKind::Unsupported, layer, detail).during(operation).on(name));
-    }
-    Ok(())
-}
-
-/// Refuses a peek on a channel that cannot.
-pub(super) fn no_peek(flags: ReadFlags, layer: &'static str, name: Option<Arc<str>>) -> Result<()> {
-    if flags.contains(ReadFlags::MSG_PEEK) {
-        let detail = "reads here consume (no READ_MSG_PEEK)";
-        return Err(Error::new(ErrorKind::Unsupported, layer, detail).during("read").on(name));
-    }
-    Ok(())
-}
-
-/// Refuses a zero-copy write on a channel that copies.
-pub(super) fn no_zero_copy(flags: WriteFlags, layer: &'static str, name: Option<Arc<str>>) -> Result<()> {
-    if flags.contains(WriteFlags::ZERO_COPY) {
-        let detail = "writes here copy (no WRITE_ZERO_COPY)";
-        return Err(Error::new(ErrorKind::Unsupported, layer, detail).during("write").on(name));
-    }
-    Ok(())
 }
 
 /// Copies from the front of `bytes` into `bufs`, each filled before the next.
@@ -132,7 +100,15 @@ impl Channel for BufferChannel {
     }
 
     fn why_not(&self, feature: Features) -> Option<String> {
-        (!self.features().contains(feature)).then(|| "a buffer is plain memory, like a file".to_owned())
+        let missing = feature - self.features();
+        let why = if missing.is_empty() {
+            return None;
+        } else if missing.contains(Features::READ_BUF) {
+            "bytes that a seek can reach again are not lent"
+        } else {
+            "a buffer is plain memory, like a file"
+        };
+        Some(why.to_owned())
     }
 
     fn describe_layer(&self) -> String {
@@ -146,8 +122,7 @@ impl Channel for BufferChannel {
         fds: Option<&mut Vec<OwnedFd>>,
         flags: ReadFlags,
     ) -> Result<usize> {
-        no_fds(fds.is_some(), "buffer", "read", self.name())?;
-        no_peek(flags, "buffer", self.name())?;
+        check_read(self, fds.is_some(), flags)?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
@@ -164,15 +139,13 @@ impl Channel for BufferChannel {
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
-        no_fds(!fds.is_empty(), "buffer", "write", self.name())?;
-        no_zero_copy(flags, "buffer", self.name())?;
+        check_write(self, !fds.is_empty(), flags)?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
         let mut state = self.open("write")?;
         if state.write_ended {
-            let error = Error::new(ErrorKind::BrokenPipe, "buffer", "our output was ended");
-            return Err(error.during("write").on(self.name()));
+            return Err(Error::output_ended(self));
         }
         let State { bytes, position, .. } = &mut *state;
         if *position > bytes.len() {
@@ -254,8 +227,7 @@ impl Channel for BufferChannel {
     }
 
     fn with_read_buf(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        let error = Error::new(ErrorKind::Unsupported, "buffer", "bytes that a seek can reach again are not lent");
-        Err(error.during("read").on(self.name()))
+        Err(Error::unsupported(self, "read", Features::READ_BUF))
     }
 
     fn next_layer(&self) -> Option<&dyn Channel> {

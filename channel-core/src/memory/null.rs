@@ -6,10 +6,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::buffer::{closed, no_fds, no_peek, no_zero_copy};
 use crate::{
-    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Name, ReadFlags, Readiness, Result,
-    Shutdown, WriteFlags,
+    AioChange, Channel, Direction, Error, FdHandlers, Features, Name, ReadFlags, Readiness, Result, Shutdown,
+    WriteFlags, check_read, check_write,
 };
 
 /// Reads end at once, writes vanish, seeks go nowhere; after `close` both fail. Never waits.
@@ -30,7 +29,7 @@ impl NullChannel {
 
     fn open(&self, operation: &'static str) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(closed("null", operation, self.name()));
+            return Err(Error::closed(self, operation));
         }
         Ok(())
     }
@@ -67,8 +66,7 @@ impl Channel for NullChannel {
         fds: Option<&mut Vec<OwnedFd>>,
         flags: ReadFlags,
     ) -> Result<usize> {
-        no_fds(fds.is_some(), "null", "read", self.name())?;
-        no_peek(flags, "null", self.name())?;
+        check_read(self, fds.is_some(), flags)?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
@@ -78,17 +76,14 @@ impl Channel for NullChannel {
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
-        no_fds(!fds.is_empty(), "null", "write", self.name())?;
-        no_zero_copy(flags, "null", self.name())?;
+        check_write(self, !fds.is_empty(), flags)?;
         let count = bufs.iter().map(|buf| buf.len()).sum();
         if count == 0 {
             return Ok(0);
         }
         self.open("write")?;
         if self.ended.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::BrokenPipe, "null", "our output was ended")
-                .during("write")
-                .on(self.name()));
+            return Err(Error::output_ended(self));
         }
         self.handlers.schedule(Direction::Write);
         Ok(count)
@@ -140,7 +135,7 @@ impl Channel for NullChannel {
     }
 
     fn with_read_buf(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        Err(Error::new(ErrorKind::Unsupported, "null", "holds no bytes").during("read").on(self.name()))
+        Err(Error::unsupported(self, "read", Features::READ_BUF))
     }
 
     fn next_layer(&self) -> Option<&dyn Channel> {

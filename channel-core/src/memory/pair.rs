@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::buffer::{closed, no_fds, no_zero_copy, scatter};
+use super::buffer::scatter;
 use crate::{
     AioChange, Buffer, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Mode, Name, ReadFlags,
-    Readiness, Result, Shutdown, WriteFlags,
+    Readiness, Result, Shutdown, WriteFlags, check_read, check_write,
 };
 
 /// One end of a connected pair in memory. Behaves as a stream socket does, needs no file system and no network, and waits in
@@ -83,7 +83,7 @@ impl MemoryChannel {
 
     fn open(&self, operation: &'static str) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(closed("memory", operation, self.name()));
+            return Err(Error::closed(self, operation));
         }
         Ok(())
     }
@@ -107,9 +107,12 @@ impl MemoryChannel {
     fn try_write(&self, bufs: &[IoSlice<'_>]) -> Result<usize> {
         self.open("write")?;
         let mut flow = self.outgoing.lock();
-        if flow.ended || flow.refused {
-            let detail = if flow.refused { "the peer is gone" } else { "our output was ended" };
-            return Err(Error::new(ErrorKind::BrokenPipe, "memory", detail).during("write").on(self.name()));
+        if flow.refused {
+            let error = Error::new(ErrorKind::BrokenPipe, "memory", "the peer is gone");
+            return Err(error.during("write").on(self.name()));
+        }
+        if flow.ended {
+            return Err(Error::output_ended(self));
         }
         let mut room = flow.capacity - flow.bytes.len();
         if room == 0 {
@@ -232,7 +235,7 @@ impl Channel for MemoryChannel {
         fds: Option<&mut Vec<OwnedFd>>,
         flags: ReadFlags,
     ) -> Result<usize> {
-        no_fds(fds.is_some(), "memory", "read", self.name())?;
+        check_read(self, fds.is_some(), flags)?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
@@ -248,8 +251,7 @@ impl Channel for MemoryChannel {
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
-        no_fds(!fds.is_empty(), "memory", "write", self.name())?;
-        no_zero_copy(flags, "memory", self.name())?;
+        check_write(self, !fds.is_empty(), flags)?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
@@ -288,8 +290,7 @@ impl Channel for MemoryChannel {
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {
-        let error = Error::new(ErrorKind::Unsupported, "memory", "a stream has no position");
-        Err(error.during("seek").on(self.name()))
+        Err(Error::unsupported(self, "seek", Features::SEEKABLE))
     }
 
     fn readiness(&self, direction: Direction) -> Readiness {

@@ -1,0 +1,24 @@
+//! Lists of buffers, and what the kernel takes of them.
+
+use std::ops::{Deref, Range};
+
+/// Buffers the kernel takes in one call (`UIO_MAXIOV`, readv(2)).
+const MOST_BUFFERS: usize = 1024;
+
+/// The part of `bufs` to give to one system call, or `None` if there is no room or nothing in them.
+///
+/// Without the empty buffers at the front, where a list of nothing else would look like the end, and with no more than the kernel
+/// takes: the rest is a short read or write \[W4\].
+///
+/// ```
+/// use std::io::IoSlice;
+///
+/// let bufs = [IoSlice::new(b""), IoSlice::new(b"x"), IoSlice::new(b"")];
+/// assert_eq!(channel_core::syscall_span(&bufs), Some(1..3));
+/// assert_eq!(channel_core::syscall_span(&bufs[2..]), None);
+/// ```
+#[must_use]
+pub fn syscall_span(bufs: &[impl Deref<Target = [u8]>]) -> Option<Range<usize>> {
+    let first = bufs.iter().position(|buf| !buf.is_empty())?;
+    Some(first..bufs.len().min(first + MOST_BUFFERS))
+}
