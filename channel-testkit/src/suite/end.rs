@@ -76,13 +76,11 @@ impl End {
         direction: Direction,
         mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> Result<T> {
-        loop {
-            self.run.check();
-            match attempt(&*self.channel) {
-                Err(error) if error.is_would_block() && self.mode == Mode::NonBlocking => {
-                    self.channel.wait(direction, None)?;
-                }
-                done => return done,
+        match self.mode {
+            Mode::NonBlocking => self.poll(direction, attempt),
+            Mode::Blocking => {
+                self.run.check();
+                attempt(&*self.channel)
             }
         }
     }
