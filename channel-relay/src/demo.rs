@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::Write;
 
 use channel_stack::{Channel, ClientOptions, Direction, Limits, ServerOptions, SocketChannel, Stack, describe, layers};
-use channel_testkit::adverse::{self, Log};
+use channel_testkit::adverse::{self, Flip};
 
 use crate::certificate;
 use crate::exchange::{self, End, Flow};
@@ -73,14 +73,18 @@ impl Demo {
         for flow in &flows {
             tell(flow, out)?;
         }
-        let corruption = wire.log.zip(self.corrupt_at).map(|(log, at)| Corruption { at, wire_bytes: written(&log) });
+        let corruption = wire.flip.zip(self.corrupt_at).map(|(flip, at)| Corruption {
+            at,
+            happened: flip.happened(),
+            wire_bytes: flip.gone(),
+        });
         Ok(Verdict::of(failures, &flows, corruption))
     }
 
     fn connect(&self) -> Result<Wire, SetUpError> {
         let (trust, identity) = certificate::throw_away()?;
         let (near, far) = self.transport.connect()?;
-        let (near, log) = self.below_client(near);
+        let (near, flip) = self.below_client(near);
 
         let name = certificate::SERVER_NAME;
         let options = ClientOptions::new(name).subprotocols(["binary"]);
@@ -91,29 +95,25 @@ impl Demo {
         for (name, top) in [("client", &client), ("server", &server)] {
             layers(top).for_each(|layer| layer.set_name(name));
         }
-        Ok(Wire { client, server, log })
+        Ok(Wire { client, server, flip })
     }
 
-    /// What the client's stack stands on: the socket, or what damages its output, over a record of what went out.
-    fn below_client(&self, socket: SocketChannel) -> (Box<dyn Channel>, Option<Log>) {
+    /// What the client's stack stands on: the socket, or what damages its output.
+    fn below_client(&self, socket: SocketChannel) -> (Box<dyn Channel>, Option<Flip>) {
         let socket = Box::new(socket);
         let Some(at) = self.corrupt_at else {
             return (socket, None);
         };
-        let (recorded, log) = adverse::record(socket);
-        (adverse::flip_bit_at(recorded, Direction::Write, at), Some(log))
+        let (damaging, flip) = adverse::flip_bit_at(socket, Direction::Write, at);
+        (damaging, Some(flip))
     }
 }
 
-/// Both ends of a connection, and what went out from the client if somebody wants to know.
+/// Both ends of a connection, and what became of the bit that was to be flipped between them.
 struct Wire {
     client: Box<dyn Channel>,
     server: Box<dyn Channel>,
-    log: Option<Log>,
-}
-
-fn written(log: &Log) -> u64 {
-    log.of("writev_full").iter().filter_map(|call| call.result.ok()).map(|count| count as u64).sum()
+    flip: Option<Flip>,
 }
 
 fn tell(flow: &Flow, out: &mut dyn Write) -> Result<(), SetUpError> {

@@ -185,6 +185,8 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Corruption {
     pub(crate) at: u64,
+    pub(crate) happened: bool,
+    /// How many went over the wire from client to server.
     pub(crate) wire_bytes: u64,
 }
 
@@ -196,11 +198,11 @@ impl Verdict {
             Some(("the digest".to_owned(), format!("{}: not what was sent has arrived", flow.label)))
         };
         match (cause.or_else(differs), corruption) {
-            (Some((by, how)), Some(Corruption { at, wire_bytes })) if at < wire_bytes => Self::Caught { at, by, how },
+            (Some((by, how)), Some(Corruption { at, happened: true, .. })) => Self::Caught { at, by, how },
             (Some((by, how)), _) => Self::Failed { by, how },
             (None, None) => Self::Intact,
-            (None, Some(Corruption { at, wire_bytes })) if at < wire_bytes => Self::Unnoticed { at },
-            (None, Some(Corruption { at, wire_bytes })) => Self::NotReached { at, wire_bytes },
+            (None, Some(Corruption { at, happened: true, .. })) => Self::Unnoticed { at },
+            (None, Some(Corruption { at, wire_bytes, .. })) => Self::NotReached { at, wire_bytes },
         }
     }
 }
@@ -236,7 +238,7 @@ mod tests {
     fn verdict(failures: impl IntoIterator<Item = Failure>) -> Verdict {
         let all = Failures::default();
         failures.into_iter().for_each(|failure| all.push(failure));
-        Verdict::of(all, &[], Some(Corruption { at: 1, wire_bytes: 2 }))
+        Verdict::of(all, &[], Some(Corruption { at: 1, happened: true, wire_bytes: 2 }))
     }
 
     fn caught_by(verdict: &Verdict) -> &str {
@@ -284,9 +286,9 @@ mod tests {
 
     #[test]
     fn a_bit_that_never_came_was_not_caught() {
-        let behind = Some(Corruption { at: 2, wire_bytes: 2 });
+        let behind = Some(Corruption { at: 2, happened: false, wire_bytes: 2 });
         assert_eq!(Verdict::of(Failures::default(), &[], behind), Verdict::NotReached { at: 2, wire_bytes: 2 });
-        let last = Some(Corruption { at: 1, wire_bytes: 2 });
+        let last = Some(Corruption { at: 1, happened: true, wire_bytes: 2 });
         assert_eq!(Verdict::of(Failures::default(), &[], last), Verdict::Unnoticed { at: 1 });
     }
 }

@@ -32,10 +32,11 @@ mod timing;
 use channel_core::{Channel, Direction, Error, Features};
 
 pub use channel::Adverse;
+pub use endings::Flip;
 pub use log::{Called, Log};
 
 use channel::Kind;
-use endings::{Fail, Flip, Truncate};
+use endings::{Fail, Truncate};
 use policy::{Honest, Policy};
 use timing::{EveryOther, OneByte, RandomCuts};
 
@@ -109,16 +110,18 @@ pub fn truncate_after(inner: Box<dyn Channel>, n_bytes: u64) -> Box<dyn Channel>
     one_way(inner, kind, Direction::Read, Box::new(Truncate::new(n_bytes)))
 }
 
-/// Flips the lowest bit of the byte at `byte_offset`, counted from 0, of the stream that goes in `direction`.
+/// Flips the lowest bit of the byte at `byte_offset`, counted from 0, of the stream that goes in `direction`. The [`Flip`] tells whether
+/// the stream got that far.
 #[must_use]
-pub fn flip_bit_at(inner: Box<dyn Channel>, direction: Direction, byte_offset: u64) -> Box<dyn Channel> {
+pub fn flip_bit_at(inner: Box<dyn Channel>, direction: Direction, byte_offset: u64) -> (Box<dyn Channel>, Flip) {
     let (stream, lost) = match direction {
         Direction::Read => ("incoming", Features::SEEKABLE),
         Direction::Write => ("outgoing", Features::SEEKABLE | Features::WRITE_ZERO_COPY),
     };
     let kind = Kind::new("corrupt", format!("flips one bit at byte {byte_offset} of the {stream} stream"))
         .without(lost, "it changes one byte at a place of a stream, in a copy");
-    one_way(inner, kind, direction, Box::new(Flip::new(byte_offset)))
+    let flip = Flip::new(byte_offset);
+    (one_way(inner, kind, direction, Box::new(flip.clone())), flip)
 }
 
 /// Lends nothing ([`Channel::with_read_buf`]), so that the layer above must read.

@@ -79,7 +79,7 @@ fn one_bit_is_flipped_whatever_the_cuts() {
             for over in cuts {
                 for under in cuts {
                     for lend in [false, true] {
-                        let flip = |inner| over(adverse::flip_bit_at(under(inner), Direction::Read, offset));
+                        let flip = |inner| over(adverse::flip_bit_at(under(inner), Direction::Read, offset).0);
                         let (near, far) = pair(64, flip);
                         let received = thread::scope(|scope| {
                             scope.spawn(|| {
@@ -90,7 +90,7 @@ fn one_bit_is_flipped_whatever_the_cuts() {
                         });
                         assert_eq!(differences(&sent, &received), [(offset as usize, 1)], "lend {lend}");
                     }
-                    let flip = |inner| over(adverse::flip_bit_at(under(inner), Direction::Write, offset));
+                    let flip = |inner| over(adverse::flip_bit_at(under(inner), Direction::Write, offset).0);
                     let (near, far) = pair(64, flip);
                     let received = thread::scope(|scope| {
                         scope.spawn(|| {
@@ -108,7 +108,7 @@ fn one_bit_is_flipped_whatever_the_cuts() {
 
 #[test]
 fn a_flipped_byte_looks_the_same_to_a_peek() {
-    let (near, far) = pair(64, |inner| adverse::flip_bit_at(inner, Direction::Read, 1));
+    let (near, far) = pair(64, |inner| adverse::flip_bit_at(inner, Direction::Read, 1).0);
     far.write_all(b"aaa").unwrap();
     let mut seen = [0; 3];
     assert_eq!(near.read(&mut seen[..1]).unwrap(), 1);
@@ -122,8 +122,40 @@ fn a_flipped_byte_looks_the_same_to_a_peek() {
 }
 
 #[test]
+fn a_flip_tells_whether_it_happened_and_how_far_the_stream_went() {
+    for direction in [Direction::Read, Direction::Write] {
+        let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+        let (near, flip) = adverse::flip_bit_at(Box::new(near), direction, 3);
+        let go = |count: usize| {
+            let (from, to): (&dyn Channel, &dyn Channel) =
+                if direction == Direction::Read { (&far, &near) } else { (&near, &far) };
+            from.write_all(&vec![0; count]).unwrap();
+            let mut came = vec![0; count];
+            to.read_all(&mut came).unwrap();
+            came
+        };
+        assert_eq!(go(3), [0; 3]);
+        assert_eq!((flip.happened(), flip.gone()), (false, 3));
+        // One end without bytes to give, the other without room: a call in vain moves nothing.
+        near.set_blocking(false);
+        if direction == Direction::Read {
+            assert!(near.read(&mut [0]).unwrap_err().is_would_block());
+            far.write_all(&[0]).unwrap();
+            assert_eq!(near.readv_full(&mut [IoSliceMut::new(&mut [0])], None, ReadFlags::MSG_PEEK).unwrap(), 1);
+            assert!(!flip.happened(), "a peek took nothing");
+            near.read_all(&mut [0]).unwrap();
+        } else {
+            assert_eq!(go(1), [1]);
+        }
+        let kept = flip.clone();
+        drop(near);
+        assert_eq!((kept.happened(), kept.gone()), (true, 4));
+    }
+}
+
+#[test]
 fn a_corrupting_layer_says_what_it_does() {
-    let (near, _far) = pair(64, |inner| adverse::flip_bit_at(inner, Direction::Write, 100_000));
+    let (near, _far) = pair(64, |inner| adverse::flip_bit_at(inner, Direction::Write, 100_000).0);
     assert_eq!(describe(&near), "corrupt: flips one bit at byte 100000 of the outgoing stream / memory");
     assert_eq!(near.layer(), "corrupt");
 }

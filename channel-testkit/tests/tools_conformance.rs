@@ -26,5 +26,5 @@ channel_testkit::conformance! {
         fail_after(inner, Direction::Read, NEVER as usize, error)
     });
     mod not_truncated_yet = |options: &Options| memory(options, |inner| truncate_after(inner, NEVER.into()));
-    mod not_corrupted_yet = |options: &Options| memory(options, |inner| flip_bit_at(inner, Direction::Write, NEVER.into()));
+    mod not_corrupted_yet = |options: &Options| memory(options, |inner| flip_bit_at(inner, Direction::Write, NEVER.into()).0);
 }

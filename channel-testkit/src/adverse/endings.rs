@@ -1,5 +1,8 @@
 //! Policies that do damage, at a place the test chooses.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use channel_core::{Error, Result};
 
 use super::policy::{Attempt, Call, Passed, Policy, Verdict};
@@ -23,7 +26,7 @@ impl Policy for Fail {
         if self.left == 0 { Verdict::Instead(Err(self.error.clone())) } else { Verdict::PASS }
     }
 
-    fn passed(&mut self, _: Call, outcome: &Result<Passed>) {
+    fn passed(&mut self, _: Call, outcome: &Result<Passed>, _: u64) {
         // How often a caller tries in vain depends on the scheduler; which call fails must not.
         if !matches!(outcome, Err(error) if error.is_would_block()) {
             self.left -= 1;
@@ -56,22 +59,37 @@ impl Policy for Truncate {
         }
     }
 
-    fn passed(&mut self, _: Call, _: &Result<Passed>) {}
+    fn passed(&mut self, _: Call, _: &Result<Passed>, _: u64) {}
 
     fn is_due(&self, at: u64) -> bool {
         at >= self.end
     }
 }
 
-/// Flips one bit.
-#[derive(Debug)]
-pub(super) struct Flip {
+/// What [`flip_bit_at`](super::flip_bit_at) has come to: whether the bit was flipped, and how far the stream has gone. Clones tell of
+/// the same channel, also when that is closed or dropped.
+#[derive(Clone, Debug)]
+pub struct Flip {
     offset: u64,
+    /// Bytes that have gone.
+    gone: Arc<AtomicU64>,
 }
 
 impl Flip {
     pub(super) fn new(offset: u64) -> Self {
-        Self { offset }
+        Self { offset, gone: Arc::default() }
+    }
+
+    /// Whether the byte went, changed.
+    #[must_use]
+    pub fn happened(&self) -> bool {
+        self.gone() > self.offset
+    }
+
+    /// How many bytes of the stream have gone so far: the inner channel took or gave them. A peek does not count.
+    #[must_use]
+    pub fn gone(&self) -> u64 {
+        self.gone.load(Ordering::Acquire)
     }
 }
 
@@ -88,7 +106,9 @@ impl Policy for Flip {
         }
     }
 
-    fn passed(&mut self, _: Call, _: &Result<Passed>) {}
+    fn passed(&mut self, _: Call, _: &Result<Passed>, at: u64) {
+        self.gone.store(at, Ordering::Release);
+    }
 
     fn is_due(&self, _: u64) -> bool {
         false

@@ -51,13 +51,14 @@ impl Lane {
             Verdict::Instead(outcome) => outcome,
             Verdict::Pass { most, flip } => {
                 let outcome = pass(most, flip);
-                state.policy.passed(call, &outcome);
+                let State { policy, at } = &mut *state;
+                if let (Ok(passed), true, true) = (&outcome, call.moves_bytes(), consumes) {
+                    *at += passed.count() as u64;
+                }
+                policy.passed(call, &outcome, *at);
                 outcome.map(Passed::count)
             }
         };
-        if let (Ok(count), true, true) = (&outcome, call.moves_bytes(), consumes) {
-            state.at += *count as u64;
-        }
         let due = state.policy.is_due(state.at);
         self.due.store(due, Ordering::Release);
         drop(state);

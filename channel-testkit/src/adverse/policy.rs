@@ -101,8 +101,8 @@ pub(super) trait Policy: Debug + Send + 'static {
     /// Decides about an attempt.
     fn judge(&mut self, attempt: &Attempt<'_>) -> Verdict;
 
-    /// Learns what came of one that passed.
-    fn passed(&mut self, call: Call, outcome: &Result<Passed>);
+    /// Learns what came of one that passed, and that `at` bytes have gone this way now.
+    fn passed(&mut self, call: Call, outcome: &Result<Passed>, at: u64);
 
     /// Whether the next call, `at` bytes into the stream, will come back at once with no help from the inner channel: readiness
     /// says `Ready` then, and handlers are called.
@@ -118,7 +118,7 @@ impl Policy for Honest {
         Verdict::PASS
     }
 
-    fn passed(&mut self, _: Call, _: &Result<Passed>) {}
+    fn passed(&mut self, _: Call, _: &Result<Passed>, _: u64) {}
 
     fn is_due(&self, _: u64) -> bool {
         false

@@ -13,7 +13,7 @@ impl Policy for OneByte {
         Verdict::at_most(1)
     }
 
-    fn passed(&mut self, _: Call, _: &Result<Passed>) {}
+    fn passed(&mut self, _: Call, _: &Result<Passed>, _: u64) {}
 
     fn is_due(&self, _: u64) -> bool {
         false
@@ -46,7 +46,7 @@ impl Policy for RandomCuts {
         Verdict::at_most(1 + self.next() % (1 << magnitude))
     }
 
-    fn passed(&mut self, _: Call, _: &Result<Passed>) {}
+    fn passed(&mut self, _: Call, _: &Result<Passed>, _: u64) {}
 
     fn is_due(&self, _: u64) -> bool {
         false
@@ -87,7 +87,7 @@ impl Policy for EveryOther {
         Verdict::Instead(Err(Error::WOULD_BLOCK))
     }
 
-    fn passed(&mut self, call: Call, outcome: &Result<Passed>) {
+    fn passed(&mut self, call: Call, outcome: &Result<Passed>, _: u64) {
         let repeats = call.moves_bytes() || call == Call::Flush;
         self.due[call as usize] = match outcome {
             // A handshake that is complete, and an output that is ended, say so at once from then on.
