@@ -34,8 +34,8 @@ use crate::failure::Failure;
 /// unix socket gets them, but an error in place of the end.
 ///
 /// So `close` throws away what has arrived by then, up to 1 MiB, and a peer that has already said goodbye costs nothing.
-/// Bytes that arrive later still reset a TCP connection (RFC 1122 §4.2.2.13), and so does dropping. Where the peer must get
-/// everything, call [`close_write`](Channel::close_write) and read to the end before `close`.
+/// Bytes that arrive later still reset a TCP connection (RFC 1122 §4.2.2.13), and dropping throws nothing away. Where the peer
+/// must get everything, call [`close_write`](Channel::close_write) and read to the end before `close`.
 #[derive(Debug)]
 pub struct SocketChannel {
     name: Name,
