@@ -25,8 +25,8 @@ pub enum Role {
 /// frame, so a channel holds neither messages nor frames.
 ///
 /// # Endings
-/// The peer's Close is the clean end \[E1\], unless its code says that something failed (1002 to 1014, but for 1001 *going
-/// away* and the codes of applications): then reads and writes fail with [`Refused`](ErrorKind::Refused).
+/// The peer's Close is the clean end \[E1\], unless its code says that something failed (1002 to 1014): then reads and writes
+/// fail with [`Refused`](ErrorKind::Refused). Codes of applications (3000 to 4999) are theirs to interpret.
 /// [`peer_close`](Self::peer_close) has the words. An end without a Close frame is
 /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) \[E2\]. Our own Close is sent by
 /// [`close_write`](Channel::close_write) and [`close`](Channel::close), not by the peer's, for we may still have data to write \[E3\].
@@ -82,7 +82,7 @@ impl WebSocketChannel {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a longer payload; [`NotOpen`](ErrorKind::NotOpen) before the handshake has
-    /// completed; what ended our output.
+    /// completed; [`BrokenPipe`](ErrorKind::BrokenPipe) after our Close frame; what ended our output.
     pub fn ping(&self, payload: &[u8]) -> Result<()> {
         let mut ping = ControlPayload::default();
         if ping.extend(payload) < payload.len() {
@@ -90,7 +90,9 @@ impl WebSocketChannel {
             return Err(error(ErrorKind::InvalidInput, detail).during("ping").on(self.name()));
         }
         let shared = self.shared.clone();
-        self.inner.control(move |_| shared.lock().ping_due = Some(ping))
+        self.inner
+            .control(move |_| shared.lock().ask_for_ping(ping))?
+            .map_err(|error| error.during("ping").on(self.name()))
     }
 
     /// As [`close_write`](Channel::close_write), with a status code and a reason of ours in the Close frame instead of 1000, or the

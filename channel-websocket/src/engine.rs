@@ -12,7 +12,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use channel_core::{Error, ErrorKind};
+use channel_core::{Error, ErrorKind, Result};
 
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::Encoder;
@@ -55,6 +55,26 @@ impl Shared {
     }
 }
 
+impl Notes {
+    /// Fails if no data frame may be sent any more: the connection failed, or our Close frame has been made.
+    pub(crate) fn may_send(&self) -> Result<()> {
+        if let Some((failure, _)) = &self.failure {
+            return Err(failure.clone());
+        }
+        if self.close_made {
+            return Err(error(ErrorKind::BrokenPipe, "our Close frame has been sent"));
+        }
+        Ok(())
+    }
+
+    /// Has `payload` sent as a ping, instead of one that still waits.
+    pub(crate) fn ask_for_ping(&mut self, payload: ControlPayload) -> Result<()> {
+        self.may_send()?;
+        self.ping_due = Some(payload);
+        Ok(())
+    }
+}
+
 /// The payload of a control frame: at most 125 bytes (RFC 6455 §5.5).
 #[derive(Clone, Copy)]
 pub(crate) struct ControlPayload {
@@ -85,9 +105,10 @@ impl Default for ControlPayload {
     }
 }
 
+/// What it holds is the user's or the peer's, and not for logs.
 impl std::fmt::Debug for ControlPayload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.as_slice().fmt(f)
+        f.debug_struct("ControlPayload").field("len", &self.len).finish_non_exhaustive()
     }
 }
 

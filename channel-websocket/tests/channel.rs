@@ -164,6 +164,23 @@ fn a_ping_is_answered_and_its_pong_can_be_seen() {
 }
 
 #[test]
+fn a_ping_that_can_never_leave_is_refused() {
+    watchdog::run("ping after the end", || {
+        let (client, server) = open_pair(ClientOptions::new("h"), ServerOptions::default());
+        client.close_write().unwrap();
+        let error = client.ping(b"late").unwrap_err();
+        assert_eq!((error.kind(), error.operation()), (ErrorKind::BrokenPipe, "ping"), "{error}");
+        assert_eq!(server.read(&mut [0]).unwrap(), 0);
+        server.ping(b"our output goes on").unwrap();
+
+        let (server, far) = open_server(1 << 16);
+        far.write_all(&[0x82, 0x01, b'x']).unwrap();
+        assert_eq!(server.read(&mut [0]).unwrap_err().kind(), ErrorKind::Protocol, "an unmasked frame");
+        assert_eq!(server.ping(b"late").unwrap_err().kind(), ErrorKind::Protocol);
+    });
+}
+
+#[test]
 fn the_close_says_what_we_chose() {
     watchdog::run("close_with", || {
         let (client, server) = open_pair(ClientOptions::new("h"), ServerOptions::default());

@@ -82,14 +82,7 @@ impl engine::Encoder for Encoder {
     }
 
     fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
-        let notes = self.shared.lock();
-        if let Some((failure, _)) = &notes.failure {
-            return Err(failure.clone());
-        }
-        if notes.close_made {
-            return Err(error(ErrorKind::BrokenPipe, "our Close frame has been sent"));
-        }
-        drop(notes);
+        self.shared.lock().may_send()?;
         let length = source.len();
         if length == 0 {
             return Ok(());

@@ -549,3 +549,14 @@ fn garbage_neither_panics_nor_gathers() {
         end.finish();
     }
 }
+
+#[test]
+fn what_pings_and_pongs_carry_is_not_shown() {
+    let mut payload = ControlPayload::default();
+    payload.extend(b"secret");
+    let shared = Shared::default();
+    shared.lock().ask_for_ping(payload).unwrap();
+    shared.lock().pong_seen = Some(payload);
+    let shown = format!("{shared:?}");
+    assert!(!shown.contains("115, 101") && shown.contains("len: 6"), "{shown}");
+}
