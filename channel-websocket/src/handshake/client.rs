@@ -13,7 +13,6 @@ use crate::engine::{self, Decoder, Encoder, Shared};
 use crate::{ClientOptions, Role, error};
 
 /// Sends the request and judges the response.
-#[derive(Debug)]
 pub(crate) struct ClientHandshake {
     options: ClientOptions,
     /// The request, until it is sent.
@@ -112,6 +111,17 @@ impl Handshake<Decoder, Encoder> for ClientHandshake {
 
     /// HTTP has no word for it.
     fn abort(&mut self, _: &Error, _: &mut Buffer) {}
+}
+
+/// The request may hold credentials: it is not shown.
+impl std::fmt::Debug for ClientHandshake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientHandshake")
+            .field("options", &self.options)
+            .field("sent", &self.request.is_none())
+            .field("head", &self.head)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The request and its key. The options have been checked, so that nothing here fails on them.

@@ -75,13 +75,14 @@ impl ServerHandshake {
     }
 
     fn judge(&self, head: &[u8]) -> Result<(Response, Facts), Rejection> {
-        let request = match Request::try_parse(head)? {
+        let mut request = match Request::try_parse(head)? {
             Some((length, request)) if length == head.len() => request,
             _ => return Err(Rejection::bad_request("the request is no HTTP request")),
         };
+        gather_tokens(request.headers_mut());
         let headers = request.headers();
         if headers.contains_key(header::TRANSFER_ENCODING)
-            || headers.get(header::CONTENT_LENGTH).is_some_and(|n| n != "0")
+            || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0")
         {
             return Err(Rejection::bad_request("a body in an upgrade request"));
         }
@@ -90,6 +91,9 @@ impl ServerHandshake {
         };
         if headers.get_all("sec-websocket-key").iter().count() > 1 {
             return Err(Rejection::bad_request("RFC 6455 §11.3.1: more than one Sec-WebSocket-Key header"));
+        }
+        if headers.get_all("sec-websocket-version").iter().count() > 1 {
+            return Err(Rejection::bad_request("RFC 6455 §11.3.5: more than one Sec-WebSocket-Version header"));
         }
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
         if !path.starts_with('/') {
@@ -113,7 +117,10 @@ impl ServerHandshake {
     fn judge_origin(&self, headers: &HeaderMap) -> Result<Option<String>, Rejection> {
         let forbidden = |detail: String| Rejection::new(StatusCode::FORBIDDEN, ErrorKind::Authentication, detail);
         match single(headers, "origin") {
-            Ok(None) if self.options.require_origin => Err(forbidden("a request without an Origin".to_owned())),
+            // An empty value names no page either.
+            Ok(None | Some("")) if self.options.require_origin => {
+                Err(forbidden("a request without an Origin".to_owned()))
+            }
             Ok(None) => Ok(None),
             Ok(Some(origin)) => match &self.options.origins {
                 Some(allowed) if !allowed.iter().any(|name| name.eq_ignore_ascii_case(origin)) => {
@@ -201,9 +208,24 @@ impl Handshake<Decoder, Encoder> for ServerHandshake {
     }
 
     fn abort(&mut self, cause: &Error, out: &mut Buffer) {
-        if cause.is_timed_out() && !self.answered {
-            // It can only fail on a response that cannot be written, and this one can.
-            let _ = self.reject(StatusCode::REQUEST_TIMEOUT, out);
+        let status = match cause.kind() {
+            _ if self.answered => return,
+            ErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            ErrorKind::LimitExceeded => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            _ => return,
+        };
+        // It can only fail on a response that cannot be written, and this one can.
+        let _ = self.reject(status, out);
+    }
+}
+
+/// Puts the word of the upgrade alone into `Upgrade` and `Connection` where the client sent it among others, or over several
+/// lines: RFC 6455 §4.2.1 asks for lists that *contain* it, tungstenite for a single line, and for `websocket` as all of it.
+fn gather_tokens(headers: &mut HeaderMap) {
+    for (name, word) in [(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade")] {
+        let found = tokens(headers, name.as_str());
+        if found.is_some_and(|found| found.iter().any(|token| token.eq_ignore_ascii_case(word))) {
+            headers.insert(name, HeaderValue::from_static(word));
         }
     }
 }

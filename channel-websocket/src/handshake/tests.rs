@@ -142,6 +142,15 @@ fn a_bad_request_gets_a_complete_response_with_the_right_status() {
         ),
         ("two keys", 400, any(), with("Host", "Host: a\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")),
         ("a body", 400, any(), with("Host", "Host: a\r\nContent-Length: 5")),
+        ("a body behind none", 400, any(), with("Host", "Host: a\r\nContent-Length: 0\r\nContent-Length: 5")),
+        (
+            "two versions",
+            400,
+            any(),
+            with("Sec-WebSocket-Version", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8"),
+        ),
+        ("an empty Origin", 403, any().require_origin(true), with("Origin", "Origin: ")),
+        ("an empty Origin where others are served", 403, only("https://example.com"), with("Origin", "Origin: ")),
         ("a chunked body", 400, any(), with("Host", "Host: a\r\nTransfer-Encoding: chunked")),
         ("HTTP/1.0", 400, any(), with("GET", "GET /chat HTTP/1.0")),
         ("HTTP/2.0", 400, any(), with("GET", "GET /chat HTTP/2.0")),
@@ -315,6 +324,45 @@ fn a_client_sends_what_it_was_told_and_nothing_else() {
     let facts = outcome.facts.unwrap();
     assert_eq!(facts.subprotocol.as_deref(), Some("nbd"));
     assert_eq!((facts.path.as_str(), facts.host.as_str()), ("/a?b=c", "vm.example:8080"));
+}
+
+#[test]
+fn an_upgrade_named_among_others_is_served() {
+    for (line, new) in [
+        ("Upgrade", "Upgrade: h2c, WebSocket"),
+        ("Upgrade", "Upgrade: h2c\r\nUpgrade: websocket"),
+        ("Connection", "Connection: keep-alive, Upgrade"),
+        ("Connection", "Connection: keep-alive\r\nConnection: upgrade"),
+    ] {
+        let outcome = serve(ServerOptions::default(), &with(line, new));
+        assert!(outcome.result.is_ok(), "{new}: {:?}", outcome.result);
+        assert!(outcome.sent.contains("\r\nupgrade: websocket\r\n"), "{new}: {}", outcome.sent);
+    }
+}
+
+#[test]
+fn a_handshake_that_is_given_up_is_answered_with_the_status_that_says_why() {
+    for (kind, status) in [(ErrorKind::TimedOut, "408 "), (ErrorKind::LimitExceeded, "431 "), (ErrorKind::Reset, "")] {
+        let mut handshake =
+            ServerHandshake::new(ServerOptions::default(), &Limits::default(), Shared::default(), FactsCell::default())
+                .unwrap();
+        let mut out = Buffer::new();
+        handshake.abort(&error(kind, ""), &mut out);
+        let sent = String::from_utf8(out.as_slice().to_vec()).unwrap();
+        let response = sent.strip_prefix("HTTP/1.1 ").unwrap_or_default();
+        assert!(response.starts_with(status) && response.is_empty() == status.is_empty(), "{kind}: {sent}");
+        handshake.abort(&error(kind, ""), &mut out);
+        assert_eq!(out.len(), sent.len(), "there is no second response");
+    }
+}
+
+#[test]
+fn what_a_client_is_about_to_send_is_not_shown() {
+    let options = ClientOptions::new("h").header("Authorization", "Bearer 1234");
+    let client = ClientHandshake::new(options, &Limits::default(), Shared::default(), FactsCell::default()).unwrap();
+    let shown = format!("{client:?}");
+    assert!(shown.contains("Authorization"), "{shown}");
+    assert!(!shown.contains("1234") && !shown.contains("49, 50, 51, 52"), "neither as text nor as bytes: {shown}");
 }
 
 #[test]
