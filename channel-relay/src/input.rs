@@ -32,8 +32,8 @@ impl Input {
     /// # Errors
     /// One line that says what is wrong with it: it does not exist, cannot be read, is not a regular file, is empty.
     pub fn open(path: &Path) -> Result<Self, String> {
-        let failed = |error: io::Error| format!("{}: {error}", path.display());
-        let refused = |why: &str| format!("{}: {why}", path.display());
+        let failed = |error: io::Error| format!("{}: {error}", shown(path));
+        let refused = |why: &str| format!("{}: {why}", shown(path));
         // Asked before it is opened, because opening a FIFO waits for a writer.
         let metadata = std::fs::metadata(path).map_err(failed)?;
         if metadata.is_dir() {
@@ -93,6 +93,19 @@ impl fmt::Debug for Input {
     }
 }
 
+/// `path` as part of one line: control characters are escaped.
+fn shown(path: &Path) -> String {
+    let mut line = String::new();
+    for character in path.display().to_string().chars() {
+        if character.is_control() {
+            line.extend(character.escape_debug());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
 /// A place in an [`Input`], and how much is still to come.
 #[derive(Debug)]
 pub(crate) struct Source<'a> {
@@ -120,7 +133,7 @@ impl Source<'_> {
                 let rest = usize::try_from(self.input.period - self.position).unwrap_or(usize::MAX);
                 self.buffer.resize(wanted.min(rest), 0);
                 file.read_exact_at(&mut self.buffer, self.position)
-                    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+                    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", shown(path))))?;
                 self.position = (self.position + self.buffer.len() as u64) % self.input.period;
                 &self.buffer
             }
@@ -179,5 +192,7 @@ mod tests {
             let error = Input::open(Path::new(path)).unwrap_err();
             assert!(error.starts_with(&format!("{path}: ")) && error.contains(why), "{error}");
         }
+        let error = Input::open(Path::new("/no\n\u{1b}[2J/süch")).unwrap_err();
+        assert!(error.starts_with("/no\\n\\u{1b}[2J/süch: "), "{error}");
     }
 }
