@@ -48,6 +48,9 @@
 //! `channel.rs` is the public face.
 #![forbid(unsafe_code)]
 
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+compile_error!("channel-tls needs a crypto provider: enable its feature `aws-lc-rs` (the default) or `ring`");
+
 // The tests of this crate and the programs in `tests/` share helpers, which use the crate by its name.
 #[cfg(test)]
 extern crate self as channel_tls;
