@@ -83,6 +83,10 @@ impl Decoder for TlsDecoder {
     }
 }
 
+/// How much memory for gathering is kept between records: enough for small messages; a session that is idle after a large one
+/// holds no record's worth.
+const KEPT_SCRATCH: usize = 4096;
+
 /// Plaintext to records.
 pub(crate) struct TlsEncoder {
     shared: Shared,
@@ -110,7 +114,11 @@ impl Encoder for TlsEncoder {
     }
 
     fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
-        self.shared.lock()?.seal(source, &mut self.scratch, out)
+        let sealed = self.shared.lock()?.seal(source, &mut self.scratch, out);
+        if self.scratch.capacity() > KEPT_SCRATCH {
+            self.scratch = Vec::new();
+        }
+        sealed
     }
 
     fn unit(&self) -> usize {
@@ -127,5 +135,13 @@ impl TlsDecoder {
     /// How many bytes rustls keeps hold of.
     pub(crate) fn pending(&self) -> usize {
         self.shared.lock().map_or(0, |session| session.pending())
+    }
+}
+
+#[cfg(test)]
+impl TlsEncoder {
+    /// How much memory is kept to gather records in.
+    pub(crate) fn scratch(&self) -> usize {
+        self.scratch.capacity()
     }
 }

@@ -131,3 +131,19 @@ fn the_facts_are_those_both_sides_agreed_on() {
     assert_eq!(server.facts.get().unwrap().peer_certificates.len(), 0);
     assert_eq!(server.facts.get().unwrap().server_name.as_deref(), Some(super::common::NAME));
 }
+
+#[test]
+fn a_session_keeps_no_record_of_memory_to_gather_the_next_in() {
+    let authority = Authority::new();
+    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
+    settle(&mut ours, &mut peer);
+    let kept = |ours: &Ours| ours.open.as_ref().unwrap().1.scratch();
+    ours.writes_pieces(&[&[1; 9000], &[2; 9000]]).unwrap();
+    assert_eq!(kept(&ours), 0);
+    ours.writes_pieces(&[b"small", b"pieces"]).unwrap();
+    let small = kept(&ours);
+    assert!((11..=4096).contains(&small), "kept for the next: {small}");
+    ours.writes_pieces(&[b"small", b"pieces"]).unwrap();
+    assert_eq!(kept(&ours), small);
+}
