@@ -6,6 +6,9 @@ use rustls::AlertDescription;
 /// The name of the layer in errors.
 pub(crate) const LAYER: &str = "tls";
 
+/// What is said of a close_notify before the session is open.
+pub(crate) const ENDED_EARLY: &str = "the peer ended the session before the handshake was complete";
+
 /// An error of this layer.
 pub(crate) fn error(kind: ErrorKind, detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(kind, LAYER, detail)
@@ -15,6 +18,8 @@ pub(crate) fn error(kind: ErrorKind, detail: impl Into<std::borrow::Cow<'static,
 pub(crate) fn of_session(cause: rustls::Error) -> Error {
     use rustls::Error as Tls;
     let (kind, detail) = match &cause {
+        // While the session is open a close_notify is no error.
+        Tls::AlertReceived(AlertDescription::CloseNotify) => (ErrorKind::UnexpectedEof, ENDED_EARLY),
         Tls::AlertReceived(alert) => (of_alert(*alert), "the peer ended the session with an alert"),
         Tls::InvalidCertificate(_) | Tls::UnsupportedNameType => {
             (ErrorKind::Authentication, "the peer's certificate was not accepted")

@@ -12,7 +12,7 @@ use rustls::{CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
 
 use crate::engine::{TlsDecoder, TlsEncoder, split};
 use crate::fault;
-use crate::session::{Connection, Session, record_len};
+use crate::session::{Connection, Session, is_close_notify, record_len};
 
 /// What the handshake agreed on; published once, when it is complete.
 #[derive(Debug)]
@@ -122,9 +122,14 @@ fn go_on(session: &mut Session, input: &mut [u8], ended: bool) -> Result<(usize,
         };
         // Records are shown one at a time, so application data is not met before the session is open.
         let mut early = Vec::new();
+        let goodbye = is_close_notify(&rest[..len]);
         session.receive(&mut rest[..len], &mut |plaintext| early.extend_from_slice(plaintext))?;
         session.keep_early(&early);
         consumed += len;
+        // rustls takes an early close_notify for a warning like any other, and would wait for a peer that says no more.
+        if goodbye || (session.peer_closed() && session.common().is_handshaking()) {
+            return Err(fault::error(ErrorKind::UnexpectedEof, fault::ENDED_EARLY));
+        }
     }
     Ok((consumed, true))
 }

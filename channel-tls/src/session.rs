@@ -25,6 +25,8 @@ use rustls::{CommonState, ProtocolVersion};
 
 use crate::fault;
 
+/// The type of records with application data, and of every encrypted record of TLS 1.3 (RFC 8446 §5.2).
+const APPLICATION_DATA: u8 = 0x17;
 /// The most plaintext in one record (RFC 8446 §5.1).
 pub(crate) const RECORD: usize = 16 * 1024;
 /// Type, version and length in front of every record (RFC 8446 §5.1).
@@ -98,6 +100,9 @@ impl Session {
     pub(crate) fn receive(&mut self, record: &mut [u8], deliver: &mut dyn FnMut(&[u8])) -> Result<()> {
         self.still_works()?;
         let refusable = misread(record);
+        if !refusable && self.is_mislabelled(record) {
+            return Err(self.refuse_mislabelled());
+        }
         let mut replies = std::mem::take(&mut self.replies);
         let result = if self.pending.is_empty() {
             self.drive(record, deliver, &mut replies, Errand::Nothing).map(|used| {
@@ -229,6 +234,30 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a record says in the clear what it may not say any more: once TLS 1.3 is open every record is marked as
+    /// application data (RFC 8446 §5.2), change_cipher_spec included (§5). rustls decrypts records whatever the mark says.
+    fn is_mislabelled(&self, record: &[u8]) -> bool {
+        record.first() != Some(&APPLICATION_DATA)
+            && !self.common().is_handshaking()
+            && self.common().protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
+    /// Ends the session. rustls is shown a change_cipher_spec in place of the record: it refuses that with the alert which is
+    /// due for any unexpected type (RFC 8446 §5), unexpected_message.
+    fn refuse_mislabelled(&mut self) -> Error {
+        const CHANGE_CIPHER_SPEC: [u8; 6] = [0x14, 3, 3, 0, 1, 1];
+        let mut shown = std::mem::take(&mut self.pending);
+        shown.extend_from_slice(&CHANGE_CIPHER_SPEC);
+        let mut replies = std::mem::take(&mut self.replies);
+        // Whatever rustls says of it, the session ends with our own words.
+        let _ = self.drive(&mut shown, &mut |_| {}, &mut replies, Errand::Nothing);
+        self.replies = replies;
+        let detail = "RFC 8446 §5.2: a record that is not marked as application data in an open session";
+        let error = fault::error(ErrorKind::Protocol, detail);
+        self.failed = Some(error.clone());
+        error
+    }
+
     /// A step of anyone who has no new input.
     fn step_on_pending(&mut self, out: &mut Buffer, errand: Errand<'_, '_, '_>) -> Result<()> {
         let mut pending = std::mem::take(&mut self.pending);
@@ -315,13 +344,17 @@ pub(crate) fn record_len(input: &[u8]) -> Option<usize> {
     (len <= input.len()).then_some(len)
 }
 
+/// Whether a record is a close_notify in the clear (RFC 8446 §6); in cipher text it would be longer.
+pub(crate) fn is_close_notify(record: &[u8]) -> bool {
+    matches!(record, [0x15, 3, _, 0, 2, _, 0])
+}
+
 /// Whether rustls refuses the record that begins here for its header alone.
 fn misread(input: &[u8]) -> bool {
     let Some([kind, major, _, high, low]) = input.first_chunk::<HEADER>() else {
         return false;
     };
     let len = usize::from(u16::from_be_bytes([*high, *low]));
-    const APPLICATION_DATA: u8 = 0x17;
     !(0x14..=0x18).contains(kind) || *major != 3 || len >= TOO_LONG || (len == 0 && *kind != APPLICATION_DATA)
 }
 

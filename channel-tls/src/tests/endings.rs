@@ -1,8 +1,8 @@
 //! Clean ends, cut streams, and what is said about them.
 
-use channel_core::ErrorKind;
+use channel_core::{Error, ErrorKind};
 
-use super::common::{Authority, VERSIONS, buffered_server};
+use super::common::{Authority, VERSIONS, buffered_client, buffered_server};
 use super::end::{Ours, from_peer, heard_by, said_by, settle, to_peer};
 use rustls::ProtocolVersion;
 
@@ -90,5 +90,56 @@ fn a_fatal_alert_of_the_peer_is_a_refusal_that_names_it() {
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("BadRecordMac"), "{error}");
     assert_eq!(ours.writes(b"y").unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(ours.sends(), b"");
+}
+
+#[test]
+fn a_close_notify_amid_the_handshake_is_an_unexpected_end_at_once() {
+    const CLOSE_NOTIFY: [u8; 7] = [0x15, 3, 3, 0, 2, 1, 0];
+    const USER_CANCELED: [u8; 7] = [0x15, 3, 3, 0, 2, 1, 90];
+    let authority = Authority::new();
+    for version in VERSIONS {
+        for mut ours in [Ours::client(authority.client(version)), Ours::server(&authority.server(version))] {
+            ours.receives(&[]).unwrap();
+            ours.receives(&USER_CANCELED).unwrap();
+            assert_ended_early(&ours.receives(&CLOSE_NOTIFY).unwrap_err());
+        }
+        // Half way, where the server has answered the client's hello.
+        let mut ours = Ours::server(&authority.server(version));
+        let mut peer = buffered_client(authority.client(version));
+        ours.receives(&from_peer(&mut peer)).unwrap();
+        assert_ended_early(&ours.receives(&CLOSE_NOTIFY).unwrap_err());
+    }
+}
+
+fn assert_ended_early(error: &Error) {
+    assert_eq!((error.kind(), error.layer()), (ErrorKind::UnexpectedEof, "tls"), "{error}");
+    assert!(error.to_string().contains("before the handshake was complete"), "{error}");
+}
+
+#[test]
+fn a_record_that_says_another_type_in_the_clear_ends_an_open_session() {
+    for kind in [0x14, 0x15, 0x16, 0x18] {
+        let (mut ours, mut peer) = open(ProtocolVersion::TLSv1_3);
+        let mut record = said_by(&mut peer, b"hello");
+        record[0] = kind;
+        let error = ours.receives(&record).unwrap_err();
+        assert_eq!((error.kind(), error.layer()), (ErrorKind::Protocol, "tls"), "{error}");
+        assert!(error.to_string().contains("RFC 8446 §5.2"), "{error}");
+        assert_eq!(ours.heard, b"");
+        let told = to_peer(&mut peer, &ours.sends()).unwrap_err();
+        assert_eq!(told, rustls::Error::AlertReceived(rustls::AlertDescription::UnexpectedMessage));
+        assert_eq!(ours.writes(b"more").unwrap_err().kind(), ErrorKind::Protocol, "the session stays ended");
+    }
+}
+
+#[test]
+fn a_mislabelled_record_after_our_close_notify_ends_the_session_in_silence() {
+    let (mut ours, mut peer) = open(ProtocolVersion::TLSv1_3);
+    ours.finishes().unwrap();
+    drop(ours.sends());
+    let mut record = said_by(&mut peer, b"hello");
+    record[0] = 0x16;
+    assert_eq!(ours.receives(&record).unwrap_err().kind(), ErrorKind::Protocol);
     assert_eq!(ours.sends(), b"");
 }
