@@ -3,7 +3,7 @@
 use std::io::IoSliceMut;
 use std::time::Instant;
 
-use super::Core;
+use super::core::Core;
 use super::engine::{Advance, Decoded, Decoder, Encoder, Handshake, Sink, Stopped};
 use super::state::Facts;
 use crate::{Buffer, Channel, Error, ErrorKind, Features, ReadFlags, Result};
