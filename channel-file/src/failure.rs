@@ -13,9 +13,9 @@ pub(crate) fn io_error(errno: Errno, layer: &'static str, operation: &'static st
     Error::from_io(errno.into(), layer).during(operation)
 }
 
-/// Refuses a file of a type that another channel is for, or none.
-pub(crate) fn wrong_type(layer: &'static str, found: FileType) -> Error {
-    let detail = match found {
+/// What is said of a file of a type that another channel is for, or none.
+pub(crate) fn wrong_type(found: FileType) -> &'static str {
+    match found {
         FileType::RegularFile | FileType::BlockDevice => "this is a file; use FileChannel",
         FileType::Fifo => "this is a pipe; use PipeChannel",
         FileType::Socket => "this is a socket; use SocketChannel of channel-socket",
@@ -24,8 +24,7 @@ pub(crate) fn wrong_type(layer: &'static str, found: FileType) -> Error {
         }
         FileType::Directory => "this is a directory",
         _ => "this is neither a file nor a pipe",
-    };
-    Error::new(ErrorKind::InvalidInput, layer, detail)
+    }
 }
 
 /// Whether `fd` was opened for reading, and whether for writing.

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use channel_core::{
     AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Name, ReadFlags,
     Readiness, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
 };
-use rustix::fs::{FileType, fstat, major, seek, tell};
+use rustix::fs::{Dev, FileType, fstat, major, minor, seek, tell};
 use rustix::io::{Errno, readv, retry_on_intr, writev};
 
 use crate::failure::{access, adopt, io_error, one_way, wrong_type};
@@ -46,8 +47,12 @@ pub struct FileChannel {
     handlers: FdHandlers,
 }
 
-/// The device number of `/dev/null`, `/dev/zero`, `/dev/full` and the like (Linux' `Documentation/admin-guide/devices.txt`).
+/// The major number of the memory devices (Linux' `Documentation/admin-guide/devices.txt`).
 const MEMORY_DEVICES: u32 = 1;
+
+/// Those of them that are a stream and never make their users wait: `null`, `zero`, `full` and `urandom`. Of the others,
+/// `/dev/random` and `/dev/kmsg` wait, and `/dev/mem` and `/dev/port` are no stream.
+const STREAMS: [u32; 4] = [3, 5, 7, 9];
 
 impl FileChannel {
     /// Opens the file at `path`, close-on-exec.
@@ -65,17 +70,17 @@ impl FileChannel {
     /// a directory, saying which channel is for it.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
-        let about = |error: Error| {
-            Error::new(error.kind(), "file", path.display().to_string()).during("open").with_source(error)
-        };
-        // Before opening, because opening a FIFO waits for its other end (fifo(7)).
-        if std::fs::metadata(path).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type())) {
-            return Err(about(wrong_type("file", FileType::Fifo)));
+        let about = |unfit: Unfit| unfit.into_error(Some(path)).during("open");
+        // Before opening, because opening a FIFO waits for its other end (fifo(7)), and a socket cannot be opened (unix(7)).
+        if let Ok(found) = std::fs::metadata(path) {
+            let found = FileType::from_raw_mode(found.mode());
+            if matches!(found, FileType::Fifo | FileType::Socket) {
+                return Err(about(Unfit::Type(wrong_type(found))));
+            }
         }
-        let file = options.open(path).map_err(|error| about(Error::from_io(error, "file")))?;
-        let mut channel = Self::from_file(file).map_err(|refused| about(refused.error))?;
-        channel.path = Some(path.display().to_string());
-        Ok(channel)
+        let fd = options.open(path).map_err(|error| about(Unfit::Os(error)))?.into();
+        let access = examine(&fd).map_err(about)?;
+        Ok(Self { path: Some(path.display().to_string()), ..Self::over(fd, access) })
     }
 
     /// A channel over an open file.
@@ -93,18 +98,22 @@ impl FileChannel {
     /// the caller keeps the descriptor.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, FromFdError> {
         match examine(&fd) {
-            Ok((readable, writable)) => Ok(Self {
-                name: Name::default(),
-                path: None,
-                readable,
-                writable,
-                seekable: tell(&fd).is_ok(),
-                fd: CountedFd::new(fd),
-                read_ended: AtomicBool::new(false),
-                write_ended: AtomicBool::new(false),
-                handlers: FdHandlers::default(),
-            }),
-            Err(error) => Err(FromFdError { fd, error: error.during("from_fd") }),
+            Ok(access) => Ok(Self::over(fd, access)),
+            Err(unfit) => Err(FromFdError { fd, error: unfit.into_error(None).during("from_fd") }),
+        }
+    }
+
+    fn over(fd: OwnedFd, (readable, writable): (bool, bool)) -> Self {
+        Self {
+            name: Name::default(),
+            path: None,
+            readable,
+            writable,
+            seekable: tell(&fd).is_ok(),
+            fd: CountedFd::new(fd),
+            read_ended: AtomicBool::new(false),
+            write_ended: AtomicBool::new(false),
+            handlers: FdHandlers::default(),
         }
     }
 
@@ -123,17 +132,45 @@ impl FileChannel {
     }
 }
 
-fn examine(fd: &OwnedFd) -> Result<(bool, bool)> {
-    let about = |errno| io_error(errno, "file", "from_fd");
+fn is_stream(device: Dev) -> bool {
+    major(device) == MEMORY_DEVICES && STREAMS.contains(&minor(device))
+}
+
+/// Why a file cannot be a channel.
+enum Unfit {
+    Type(&'static str),
+    Os(std::io::Error),
+}
+
+impl Unfit {
+    /// The error that says so once, with the path if there is one.
+    fn into_error(self, path: Option<&Path>) -> Error {
+        let path = path.map(|path| path.display().to_string());
+        match self {
+            Self::Type(why) => {
+                let detail = path.map_or_else(|| why.to_owned(), |path| format!("{path}: {why}"));
+                Error::new(ErrorKind::InvalidInput, "file", detail)
+            }
+            Self::Os(cause) => {
+                let kind = Error::from_io(cause.kind().into(), "file").kind();
+                Error::new(kind, "file", path.unwrap_or_default()).with_source(cause)
+            }
+        }
+    }
+}
+
+/// Makes `fd` close-on-exec and tells whether it was opened for reading, and whether for writing, if it is for this channel.
+fn examine(fd: &OwnedFd) -> Result<(bool, bool), Unfit> {
+    let about = |errno: Errno| Unfit::Os(errno.into());
     let found = fstat(fd).map_err(about)?;
     match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile | FileType::BlockDevice => {}
-        FileType::CharacterDevice if major(found.st_rdev) == MEMORY_DEVICES => {}
-        other => return Err(wrong_type("file", other)),
+        FileType::CharacterDevice if is_stream(found.st_rdev) => {}
+        other => return Err(Unfit::Type(wrong_type(other))),
     }
     let access = access(fd).map_err(about)?;
     if access == (false, false) {
-        return Err(Error::new(ErrorKind::InvalidInput, "file", "it was opened neither for reading nor for writing"));
+        return Err(Unfit::Type("it was opened neither for reading nor for writing"));
     }
     adopt(fd).map_err(about)?;
     Ok(access)

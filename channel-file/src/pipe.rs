@@ -11,7 +11,7 @@ use channel_core::{
     Name, ReadFlags, Readiness, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
 };
 use rustix::fs::{FileType, fstat};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_getfd, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::failure::{access, adopt, io_error, one_way, wrong_type};
@@ -66,7 +66,9 @@ impl PipeChannel {
     pub fn from_fds(read: Option<OwnedFd>, write: Option<OwnedFd>) -> Result<Self, FromFdError<PipeFds>> {
         let examined = match (&read, &write) {
             (None, None) => Err(Error::new(ErrorKind::InvalidInput, "pipe", "neither a pipe to read nor one to write")),
-            _ => examine(read.as_ref(), Direction::Read).and_then(|()| examine(write.as_ref(), Direction::Write)),
+            _ => examine(read.as_ref(), Direction::Read)
+                .and_then(|()| examine(write.as_ref(), Direction::Write))
+                .and_then(|()| adopt_both(read.as_ref(), write.as_ref())),
         };
         match examined {
             Ok(()) => Ok(Self::over(read, write)),
@@ -182,7 +184,7 @@ fn examine(fd: Option<&OwnedFd>, direction: Direction) -> Result<()> {
     let about = |errno| io_error(errno, "pipe", "from_fds");
     match FileType::from_raw_mode(fstat(fd).map_err(about)?.st_mode) {
         FileType::Fifo => {}
-        other => return Err(wrong_type("pipe", other)),
+        other => return Err(Error::new(ErrorKind::InvalidInput, "pipe", wrong_type(other))),
     }
     let (readable, writable) = access(fd).map_err(about)?;
     match direction {
@@ -190,8 +192,21 @@ fn examine(fd: Option<&OwnedFd>, direction: Direction) -> Result<()> {
         Direction::Write if !writable => Err("the pipe to write to was not opened for writing"),
         _ => Ok(()),
     }
-    .map_err(|detail| Error::new(ErrorKind::InvalidInput, "pipe", detail))?;
-    adopt(fd).map_err(about)
+    .map_err(|detail| Error::new(ErrorKind::InvalidInput, "pipe", detail))
+}
+
+/// Makes both close-on-exec, or leaves both as they were.
+fn adopt_both(read: Option<&OwnedFd>, write: Option<&OwnedFd>) -> Result<()> {
+    let about = |errno| io_error(errno, "pipe", "from_fds");
+    let before = read.map(fcntl_getfd).transpose().map_err(about)?;
+    read.map_or(Ok(()), adopt).map_err(about)?;
+    write.map_or(Ok(()), adopt).map_err(|errno| {
+        if let (Some(read), Some(before)) = (read, before) {
+            // The error that is reported is the one that came first.
+            let _ = fcntl_setfd(read, before);
+        }
+        about(errno)
+    })
 }
 
 impl Channel for PipeChannel {

@@ -145,6 +145,11 @@ fn what_is_no_file_is_refused_with_the_channel_that_is_for_it() {
         assert!(error.to_string().contains("PipeChannel"), "{error}");
         let folder = FileChannel::open(std::env::temp_dir(), OpenOptions::new().read(true)).unwrap_err();
         assert!(folder.to_string().contains("directory"), "{folder}");
+        let socket = Path::new();
+        let _listener = std::os::unix::net::UnixListener::bind(&socket.0).unwrap();
+        let error = FileChannel::open(&socket.0, OpenOptions::new().read(true)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains("SocketChannel"), "{error}");
         let terminal = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
         assert!(FileChannel::from_fd(terminal).unwrap_err().to_string().contains("terminal"));
     });
@@ -154,7 +159,23 @@ fn what_is_no_file_is_refused_with_the_channel_that_is_for_it() {
 fn an_open_that_fails_names_the_path_and_the_cause() {
     let error = FileChannel::open("/nonexistent/file", OpenOptions::new().read(true)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io(std::io::ErrorKind::NotFound));
-    assert!(error.to_string().contains("/nonexistent/file"), "{error}");
+    assert!(error.to_string().contains("/nonexistent/file: No such file"), "{error}");
+    let folder = FileChannel::open("/", OpenOptions::new().read(true)).unwrap_err();
+    for error in [error, folder] {
+        let (text, kind) = (error.to_string(), error.kind().to_string());
+        assert_eq!((text.matches("file channel").count(), text.matches(&kind).count()), (1, 1), "said once: {text}");
+    }
+}
+
+#[test]
+fn of_the_memory_devices_only_streams_that_never_wait_are_files() {
+    let open = |path| FileChannel::open(path, OpenOptions::new().read(true));
+    for path in ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"] {
+        open(path).unwrap();
+    }
+    assert_eq!(open("/dev/random").unwrap_err().kind(), ErrorKind::InvalidInput, "read(2) of it may wait for entropy");
+    // Whoever may not read the kernel's log cannot get so far as to be refused.
+    assert!(open("/dev/kmsg").is_err());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use channel_core::{
 use channel_file::{FileChannel, PipeChannel};
 use channel_testkit::{child, fds, recording::Recorder, watchdog};
 use rustix::fs::{CWD, Mode, OFlags, fcntl_getfl, fcntl_setfl, mknodat, open};
+use rustix::io::{FdFlags, fcntl_getfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Runs `body` on a thread of its own and returns once that sleeps, as /proc sees it; the tests hold all the same if it does
@@ -247,6 +248,16 @@ fn what_is_no_pipe_in_the_right_direction_is_refused_and_given_back() {
     let refused = PipeChannel::from_fds(Some(socket.into()), None).unwrap_err();
     assert!(refused.to_string().contains("SocketChannel"), "{refused}");
     assert!(PipeChannel::from_fds(None, None).is_err());
+}
+
+#[test]
+fn descriptors_that_are_refused_are_left_as_they_were() {
+    let ((read, _write), (wrong, _other)) =
+        (pipe_with(PipeFlags::empty()).unwrap(), pipe_with(PipeFlags::empty()).unwrap());
+    let (read, wrong) = PipeChannel::from_fds(Some(read), Some(wrong)).unwrap_err().fd;
+    for fd in [read.unwrap(), wrong.unwrap()] {
+        assert!(!fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC));
+    }
 }
 
 #[test]
