@@ -102,23 +102,24 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         &self.core.limits
     }
 
-    /// Runs `with` on the encoder, under the lock of the writing side, then sends what that left for
+    /// Runs `with` on the encoder for `operation`, which is what errors call it, under the lock of the writing side, then sends what that left for
     /// [`Encoder::pump`]: a ping, a key update. Never waits; what does not go now goes with a later call.
     ///
     /// # Errors
     /// [`NotOpen`](crate::ErrorKind::NotOpen) before the handshake has completed; [`Closed`](crate::ErrorKind::Closed); the error that ended
     /// our output.
-    pub fn control<R>(&self, with: impl FnOnce(&mut E) -> R) -> Result<R> {
+    pub fn control<R>(&self, operation: &'static str, with: impl FnOnce(&mut E) -> Result<R>) -> Result<R> {
         let core = &self.core;
-        core.check_open("control")?;
+        core.check_open(operation)?;
         let result = core.writing(|writer| {
             let Some(encoder) = writer.encoder() else {
-                return Err(core.not_open("control"));
+                return Err(core.not_open(operation));
             };
             let result = with(encoder);
-            match writer.push(core.outlet()) {
-                Err(error) if !error.is_would_block() => Err(error),
-                _ => Ok(result),
+            let sent = writer.push(core.outlet());
+            match (result, sent) {
+                (Ok(_), Err(error)) if !error.is_would_block() => Err(core.annotate(error, operation)),
+                (result, _) => result.map_err(|error| core.annotate(error, operation)),
             }
         });
         core.flush_below_a_cork();

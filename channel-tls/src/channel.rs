@@ -117,7 +117,7 @@ impl TlsChannel {
     /// # Blocking
     /// Counts as the writer; pushes what it can.
     pub fn request_key_update(&self) -> Result<()> {
-        self.layered.control(TlsEncoder::request_key_update)?.map_err(|error| error.during("request_key_update"))
+        self.layered.control("request_key_update", TlsEncoder::request_key_update)
     }
 
     /// Which side this is.

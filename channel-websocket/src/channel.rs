@@ -90,9 +90,7 @@ impl WebSocketChannel {
             return Err(error(ErrorKind::InvalidInput, detail).during("ping").on(self.name()));
         }
         let shared = self.shared.clone();
-        self.inner
-            .control(move |_| shared.lock().ask_for_ping(ping))?
-            .map_err(|error| error.during("ping").on(self.name()))
+        self.inner.control("ping", move |_| shared.lock().ask_for_ping(ping))
     }
 
     /// As [`close_write`](Channel::close_write), with a status code and a reason of ours in the Close frame instead of 1000, or the
