@@ -1,0 +1,98 @@
+//! Reading where the amounts do not match: what comes out is neither lost, nor doubled, nor left inside.
+
+mod support;
+
+use std::io::IoSliceMut;
+
+use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
+use channel_core::{Channel, ChannelExt, ErrorKind, Layered, Limits, MemoryChannel, ReadFlags, Result};
+use support::Plain;
+
+/// Makes four bytes of each, and keeps what the caller has no room for.
+struct Fourfold {
+    waiting: Vec<u8>,
+    lent: bool,
+}
+
+impl Fourfold {
+    fn expand(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Decoded {
+        for byte in input {
+            self.waiting.extend([*byte; 4]);
+        }
+        while !self.waiting.is_empty() && !sink.is_full() {
+            let into = sink.space(self.waiting.len());
+            let count = into.len();
+            into.copy_from_slice(&self.waiting[..count]);
+            sink.commit(count);
+            self.waiting.drain(..count);
+        }
+        let stopped = if self.waiting.is_empty() { Stopped::NeedInput } else { Stopped::SinkFull };
+        Decoded { consumed: input.len(), stopped, reply: false }
+    }
+}
+
+impl Decoder for Fourfold {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        Ok(self.expand(input, sink))
+    }
+
+    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
+        self.lent.then(|| Ok(self.expand(input, sink)))
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads without waiting, byte by byte, until there is nothing to give.
+fn read_byte_by_byte(channel: &impl Channel) -> Vec<u8> {
+    channel.set_blocking(false);
+    let mut read = Vec::new();
+    loop {
+        let mut byte = [0];
+        match channel.read(&mut byte) {
+            Ok(count) => read.extend(&byte[..count]),
+            Err(error) if error.is_would_block() => return read,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn expanded(lent: bool) -> Vec<u8> {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let decoder = Fourfold { waiting: Vec::new(), lent };
+    let near = Layered::open("fourfold", Box::new(near), decoder, Plain, Limits::default());
+    far.write_all(b"ab").unwrap();
+    read_byte_by_byte(&near)
+}
+
+#[test]
+fn what_a_decoder_keeps_for_want_of_room_is_read_without_more_input() {
+    assert_eq!(expanded(false), b"aaaabbbb");
+}
+
+#[test]
+fn what_a_decoder_of_lent_bytes_keeps_for_want_of_room_is_read_without_more_input() {
+    assert_eq!(expanded(true), b"aaaabbbb");
+}
+
+#[test]
+fn a_peek_that_would_have_to_go_on_is_refused_rather_than_given_the_same_bytes_again() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    near.write_all(b"abc").unwrap();
+    let mut room = [0; 9];
+    let peeked = far.readv_full_all(&mut [IoSliceMut::new(&mut room)], None, ReadFlags::MSG_PEEK);
+    assert_eq!(peeked.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(room, [0; 9]);
+    assert_eq!(read_byte_by_byte(&far), b"abc");
+}
+
+#[test]
+fn a_borrower_that_claims_more_than_it_was_lent_took_what_it_was_lent() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    near.write_all(b"abc").unwrap();
+    assert_eq!(far.with_read_buf(&mut |lent| lent.len() + 1).unwrap(), 3);
+    near.write_all(b"def").unwrap();
+    assert_eq!(read_byte_by_byte(&far), b"def");
+}

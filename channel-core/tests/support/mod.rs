@@ -1,0 +1,36 @@
+//! The plainest engine there is, for tests of what [`Layered`] does around engines.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use channel_core::engine::{Decoded, Decoder, Encoder, Sink, Source, Stopped};
+use channel_core::{Buffer, Channel, Layered, Limits, Result};
+
+/// Passes bytes on as they are, in both directions.
+pub(crate) struct Plain;
+
+impl Decoder for Plain {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        sink.put(input);
+        Ok(Decoded { consumed: input.len(), stopped: Stopped::NeedInput, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Encoder for Plain {
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        while !source.is_empty() {
+            let chunk = source.chunk();
+            out.extend(chunk);
+            source.consume(chunk.len());
+        }
+        Ok(())
+    }
+}
+
+/// A plain layer named `layer` over `inner`.
+pub(crate) fn plain(layer: &'static str, inner: impl Channel) -> Layered<Plain, Plain> {
+    Layered::open(layer, Box::new(inner), Plain, Plain, Limits::default())
+}
