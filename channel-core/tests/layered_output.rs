@@ -37,7 +37,9 @@ struct Broken {
 
 #[derive(PartialEq)]
 enum Step {
+    Never,
     Encode,
+    Pump,
     Finish,
 }
 
@@ -58,6 +60,10 @@ impl Broken {
 impl Encoder for Broken {
     fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
         if self.at == Step::Encode { self.fail(out) } else { Plain.encode(source, out) }
+    }
+
+    fn pump(&mut self, out: &mut Buffer) -> Result<()> {
+        if self.at == Step::Pump { self.fail(out) } else { Ok(()) }
     }
 
     fn unit(&self) -> usize {
@@ -159,4 +165,24 @@ fn a_failure_below_names_the_channel_that_was_called() {
     drop(far);
     assert_eq!(near.flush().unwrap_err().channel(), Some("vm7"));
     assert_eq!(near.close_write().unwrap_err().channel(), Some("vm7"));
+}
+
+#[test]
+fn closing_a_failed_layer_waits_for_room_below_and_does_not_spin() {
+    let (near, far) = MemoryChannel::pair_with_capacity(1).unwrap();
+    let (near, asked) = Broken::over(plain("inner", near), Step::Never, Limits::default());
+    near.set_blocking(false);
+    assert_eq!(near.write(b"12345678").unwrap(), 8);
+    let fail = |encoder: &mut Broken| {
+        encoder.at = Step::Pump;
+        Ok(())
+    };
+    near.control("fail", fail).unwrap(); // what it left waits for room below
+    assert_eq!(near.write(b"more").unwrap_err().kind(), ErrorKind::Protocol);
+
+    assert!(near.close().unwrap_err().is_would_block());
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "a reply that failed is not asked for again");
+    assert!(!near.wait(Direction::Write, Some(Duration::ZERO)).unwrap());
+    far.read_all(&mut [0]).unwrap();
+    assert!(near.wait(Direction::Write, Some(Duration::ZERO)).unwrap());
 }

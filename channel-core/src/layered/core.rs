@@ -215,12 +215,13 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         }
         let deadline = *self.close_deadline.get_or_init(|| deadline_in(self.limits.linger));
         let in_time = Instant::now() < deadline;
-        let ended = if self.facts.has(Facts::OPEN) { self.try_close_write() } else { self.inner.close_write() };
+        let ended =
+            if self.facts.has(Facts::OPEN) { self.try_close_write() } else { self.below(self.inner.close_write()) };
         match ended {
             Err(error) if error.is_would_block() && in_time => Err(error),
             Err(error) if !error.is_would_block() => {
                 // Our own stream ended badly; the layers below can still end theirs as they should.
-                match self.inner.close_write() {
+                match self.below(self.inner.close_write()) {
                     Err(below) if below.is_would_block() && in_time => Err(below),
                     _ => self.release(Err(error)),
                 }
@@ -286,6 +287,10 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         let facts = self.facts.load();
         if facts.contains(Facts::HELD) {
             self.handlers.schedule(Direction::Read);
+        }
+        if facts.contains(Facts::WRITE_DONE) && !facts.contains(Facts::WRITE_TOLD) {
+            self.facts.set(Facts::WRITE_TOLD, true);
+            self.handlers.schedule(Direction::Write);
         }
         if facts.contains(Facts::UNSENT) {
             self.handlers.arm_push(&*self.inner, |direction| self.event(direction));

@@ -18,6 +18,8 @@ bitflags! {
         const UNSENT = 1 << 3;
         /// Writes fail: a write says why.
         const WRITE_DONE = 1 << 4;
+        /// The write handler was told of that.
+        const WRITE_TOLD = 1 << 10;
         /// We shut down reading ourselves: an end is no truncation.
         const SHUT_READ = 1 << 5;
         /// `close` has let go of the inner channel.

@@ -18,6 +18,8 @@ pub(super) struct Writer<E> {
     ending: Ending,
     /// Why writes fail, once they do.
     refusal: Option<Error>,
+    /// Whether [`Encoder::pump`] failed: it is not asked again, for its last word is in `out` already.
+    pump_failed: bool,
     /// Whether `out` holds plaintext of the caller's, rather than replies and endings alone.
     out_has_data: bool,
     /// Whether bytes that were taken are known to be lost.
@@ -76,6 +78,7 @@ impl<E: Encoder> Writer<E> {
             corked: false,
             ending: Ending::No,
             refusal: None,
+            pump_failed: false,
             out_has_data: false,
             lost: false,
             sent: 0,
@@ -135,9 +138,10 @@ impl<E: Encoder> Writer<E> {
 
     fn push_encoded(&mut self, to: Outlet<'_>) -> Result<()> {
         loop {
-            if self.out.len() < REPLIES_BELOW {
+            if self.out.len() < REPLIES_BELOW && !self.pump_failed {
                 if let Some(encoder) = &mut self.encoder {
                     if let Err(error) = encoder.pump(&mut self.out) {
+                        self.pump_failed = true;
                         self.refuse(&error, to.facts);
                     }
                 }
