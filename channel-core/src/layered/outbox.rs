@@ -134,6 +134,9 @@ mod loom_tests {
                         outbox.with(
                             |side| {
                                 tend(side);
+                                // loom does not take a failed try_lock and an unlock for a race: without this it never lets
+                                // a reply meet a writer that is at it.
+                                thread::yield_now();
                                 side.sent.push(data);
                             },
                             tend,
