@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::{AioChange, Direction, Features, ReadFlags, Readiness, Result, WriteFlags};
+use crate::{AioChange, Direction, Features, ReadFlags, Readiness, Removed, Result, WriteFlags};
 
 /// One end of a byte stream, which may be a leaf such as a socket or a layer over another channel.
 ///
@@ -151,11 +151,18 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// `qio_channel_set_aio_fd_handler`.)
     ///
     /// A layer forwards the registration down and schedules the handler itself while it holds bytes \[H1\]. Each direction may
-    /// live on a context of its own.
+    /// live on a context of its own. Calls of one handler never overlap, and none starts after its removal \[H2\]; removal is legal
+    /// anywhere, inside the handler too, and waits for nothing: [`Removed::wait`] does, for whoever moves the channel to
+    /// another loop.
+    ///
+    /// `Keep` for both changes nothing, and counts as a call on the channel: a handler that was taken off its loop because it
+    /// called nothing is put back.
     ///
     /// # Errors
-    /// What the context fails with; [`Unsupported`](crate::ErrorKind::Unsupported) where nothing can be polled.
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()>;
+    /// What the context fails with: both directions are without a handler then. [`Busy`](crate::ErrorKind::Busy) for a
+    /// [`Claim`](AioChange::Claim) where there is a handler, and [`Unsupported`](crate::ErrorKind::Unsupported) where nothing can be
+    /// polled: nothing was changed.
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed>;
 
     /// Drives this layer and all below it to open. At once `Ok` where there is nothing to do. Counts as the reader.
     ///
@@ -275,7 +282,11 @@ macro_rules! forward_methods {
         fn readiness(&$this, direction: $crate::Direction) -> $crate::Readiness {
             $crate::Channel::readiness($inner, direction)
         }
-        fn set_aio_fd_handler(&$this, read: $crate::AioChange, write: $crate::AioChange) -> $crate::Result<()> {
+        fn set_aio_fd_handler(
+            &$this,
+            read: $crate::AioChange,
+            write: $crate::AioChange,
+        ) -> $crate::Result<$crate::Removed> {
             $crate::Channel::set_aio_fd_handler($inner, read, write)
         }
         fn handshake(&$this) -> $crate::Result<()> {

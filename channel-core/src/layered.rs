@@ -33,8 +33,8 @@ use state::{Facts, SharedFacts};
 use writing::Writer;
 
 use crate::{
-    AioChange, Channel, Direction, Error, Features, Limits, Mode, Name, ReadFlags, Readiness, Result, Shutdown,
-    WriteFlags, check_read, check_write,
+    AioChange, Channel, Direction, Error, Features, Limits, Mode, Name, ReadFlags, Readiness, Removed, Result,
+    Shutdown, WriteFlags, check_read, check_write,
 };
 
 /// A protocol over another channel: [`Channel`] implemented once for every [`engine`].
@@ -133,7 +133,8 @@ impl<D: Decoder, E: Encoder> Drop for Layered<D, E> {
         if self.core.handlers.any() {
             let core = &self.core;
             // The loop may have gone first.
-            let _ = core.handlers.change(&*core.inner, AioChange::Clear, AioChange::Clear, |_| Arc::new(|| {}));
+            let _ =
+                core.handlers.change(core.layer, &*core.inner, AioChange::Clear, AioChange::Clear, |_| Arc::new(|| {}));
         }
     }
 }
@@ -280,11 +281,12 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         self.core.readiness(direction)
     }
 
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         let core = &self.core;
-        let set = [(Direction::Read, &read, Facts::READ_DONE), (Direction::Write, &write, Facts::WRITE_DONE)]
-            .map(|(direction, change, over)| (direction, matches!(change, AioChange::Set(_)), over));
-        let result = core.handlers.change(&*core.inner, read, write, |direction| core.event(direction));
+        let sets = |change: &AioChange| matches!(change, AioChange::Set(_) | AioChange::Claim(_));
+        let set =
+            [(Direction::Read, sets(&read), Facts::READ_DONE), (Direction::Write, sets(&write), Facts::WRITE_DONE)];
+        let result = core.handlers.change(core.layer, &*core.inner, read, write, |direction| core.event(direction));
         for (direction, set, over) in set {
             if set && core.facts.has(over) {
                 core.handlers.schedule(direction);

@@ -49,7 +49,10 @@ mod stack;
 mod vectored;
 
 pub use adapter::StdIo;
-pub use aio::{AioChange, AioContext, AioHandler, Callback, FdHandlers, Registration};
+pub use aio::{
+    AioChange, AioContext, AioHandler, Callback, EnteredContext, FdHandlers, Registration, Removed, Timer, TimerId,
+    current_context, enter_context,
+};
 pub use blocking::Mode;
 pub use buffer::Buffer;
 pub use channel::Channel;

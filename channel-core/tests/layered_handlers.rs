@@ -5,12 +5,12 @@ mod support;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use channel_core::engine::{Decoded, Decoder, Encoder, Sink, Source, Stopped};
 use channel_core::{
     AioChange, AioContext, AioHandler, Buffer, Callback, Channel, ChannelExt, Direction, Error, ErrorKind, Layered,
-    Limits, MemoryChannel, Result,
+    Limits, MemoryChannel, Result, TimerId,
 };
 use channel_testkit::recording::Recorder;
 use support::{Plain, plain};
@@ -66,6 +66,14 @@ impl AioContext for NoDescriptors {
 
     fn schedule(&self, callback: Box<dyn FnOnce() + Send>) {
         self.0.schedule(callback);
+    }
+
+    fn set_timer(&self, deadline: Instant, callback: Box<dyn FnOnce() + Send>) -> TimerId {
+        self.0.set_timer(deadline, callback)
+    }
+
+    fn clear_timer(&self, timer: TimerId) {
+        self.0.clear_timer(timer);
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use channel_core::{
     AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Name, ReadFlags,
-    Readiness, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
+    Readiness, Removed, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
 };
 use rustix::fs::{Dev, FileType, fstat, major, minor, seek, tell};
 use rustix::io::{Errno, readv, retry_on_intr, writev};
@@ -237,7 +237,9 @@ impl Channel for FileChannel {
         }
         let count =
             retry_on_intr(|| readv(&fd, &mut bufs[span.clone()])).map_err(|errno| self.failed(errno, "read"))?;
-        self.handlers.schedule(Direction::Read);
+        if count > 0 {
+            self.handlers.schedule(Direction::Read); // the end is told once: a loop would come back to it for ever
+        }
         Ok(count)
     }
 
@@ -316,10 +318,9 @@ impl Channel for FileChannel {
     }
 
     /// A regular file cannot be polled (epoll(7): `EPERM`): a handler is due at once, and again after each call.
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.opened("set_aio_fd_handler")?;
-        self.handlers.change(Direction::Read, None, read)?;
-        self.handlers.change(Direction::Write, None, write)
+        self.handlers.change(self, |_| None, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

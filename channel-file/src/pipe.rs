@@ -3,12 +3,12 @@
 use std::any::Any;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use channel_core::{
-    AioChange, AioHandler, Channel, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Interest, Mode,
-    Name, ReadFlags, Readiness, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
+    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Interest, Mode, Name,
+    ReadFlags, Readiness, Removed, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
 };
 use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, fcntl_getfd, fcntl_setfd};
@@ -41,8 +41,6 @@ pub struct PipeChannel {
     write: Option<PipeEnd>,
     closed: AtomicBool,
     handlers: FdHandlers,
-    /// The handlers that are set, so that one which waits for an end that is given up can be kept without it.
-    set: Mutex<[Option<AioHandler>; 2]>,
 }
 
 impl PipeChannel {
@@ -84,7 +82,6 @@ impl PipeChannel {
             write: write.map(|fd| PipeEnd::new(fd, Direction::Write)),
             closed: AtomicBool::new(false),
             handlers: FdHandlers::default(),
-            set: Mutex::default(),
         }
     }
 
@@ -143,37 +140,8 @@ impl PipeChannel {
     fn give_up(&self, direction: Direction) {
         if let Some(end) = self.end(direction) {
             end.end();
-            self.let_go(direction);
+            self.handlers.let_go(direction);
         }
-    }
-
-    fn let_go(&self, direction: Direction) {
-        let handler = self.set.lock().unwrap_or_else(PoisonError::into_inner)[direction as usize].clone();
-        if let Some(handler) = handler {
-            // Without a descriptor nothing in it can fail but the loop's forgetting of one, which leaves nothing to undo.
-            let _ = self.handlers.change(direction, None, AioChange::Set(handler));
-        }
-    }
-
-    fn change(&self, direction: Direction, change: AioChange) -> Result<()> {
-        let handler = match &change {
-            AioChange::Keep => return Ok(()),
-            AioChange::Clear => None,
-            AioChange::Set(handler) => Some(handler.clone()),
-        };
-        let old = {
-            let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut set[direction as usize], handler)
-        };
-        drop(old); // the user's, and so not under the lock
-        let fd = self.end(direction).and_then(PipeEnd::load);
-        let had = fd.is_some();
-        self.handlers.change(direction, fd.map(|fd| Interest { fd, direction }), change)?;
-        // Given up in between, by a call that did not see this handler yet.
-        if had && self.end(direction).is_some_and(|end| end.load().is_none()) {
-            if self.closed.load(Ordering::Acquire) { self.handlers.clear() } else { self.let_go(direction) }
-        }
-        Ok(())
     }
 }
 
@@ -268,7 +236,10 @@ impl Channel for PipeChannel {
             return Ok(0);
         };
         let bufs = &mut bufs[span];
-        self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), None, || self.try_read(bufs))
+        let dont_wait = flags.contains(ReadFlags::DONT_WAIT);
+        let result = self.mode.run(self, Direction::Read, dont_wait, None, || self.try_read(bufs));
+        self.handlers.called(Direction::Read, &result);
+        result
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
@@ -277,7 +248,10 @@ impl Channel for PipeChannel {
             return Ok(0);
         };
         let bufs = &bufs[span];
-        self.mode.run(self, Direction::Write, flags.contains(WriteFlags::DONT_WAIT), None, || self.try_write(bufs))
+        let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
+        let result = self.mode.run(self, Direction::Write, dont_wait, None, || self.try_write(bufs));
+        self.handlers.called(Direction::Write, &result);
+        result
     }
 
     fn flush(&self) -> Result<()> {
@@ -316,8 +290,6 @@ impl Channel for PipeChannel {
     fn close(&self) -> Result<()> {
         self.closed.store(true, Ordering::Release);
         self.handlers.clear();
-        let set = std::mem::take(&mut *self.set.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(set);
         for end in [&self.read, &self.write].into_iter().flatten() {
             end.end();
         }
@@ -332,10 +304,23 @@ impl Channel for PipeChannel {
         self.end(direction).map_or(Readiness::Ready, |end| end.readiness(direction))
     }
 
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.open("set_aio_fd_handler")?;
-        self.change(Direction::Read, read)?;
-        self.change(Direction::Write, write)
+        let polled = |direction| {
+            let fd = self.end(direction)?.load()?;
+            Some(Interest { fd, direction })
+        };
+        let removed = self.handlers.change(self, polled, read, write)?;
+        // Given up in between, by a call that did not see these handlers yet.
+        if self.closed.load(Ordering::Acquire) {
+            self.handlers.clear();
+        }
+        for direction in [Direction::Read, Direction::Write] {
+            if self.end(direction).is_some_and(|end| end.load().is_none()) {
+                self.handlers.let_go(direction);
+            }
+        }
+        Ok(removed)
     }
 
     fn handshake(&self) -> Result<()> {

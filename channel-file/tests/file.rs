@@ -114,9 +114,13 @@ fn handlers_are_called_though_a_file_cannot_be_polled() {
         file.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
         context.turn(Duration::from_secs(10)).unwrap();
         calls.try_recv().unwrap();
-        file.read(&mut [0]).unwrap();
+        file.write_all(b"x").unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        assert_eq!(file.read(&mut [0]).unwrap(), 1);
         context.turn(Duration::from_secs(10)).unwrap();
         calls.try_recv().unwrap();
+        assert_eq!(file.read(&mut [0]).unwrap(), 0);
+        assert_eq!(context.turn(Duration::ZERO).unwrap(), 0, "the end is told once");
         file.close().unwrap();
         assert!(file.set_aio_fd_handler(AioChange::Clear, AioChange::Keep).is_err());
     });

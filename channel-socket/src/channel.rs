@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use channel_core::{
     AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Interests, Limits,
-    Mode, Name, ReadFlags, Readiness, Result, Shutdown, WakeFd, WriteFlags, check_read, check_write, syscall_span,
+    Mode, Name, ReadFlags, Readiness, Removed, Result, Shutdown, WakeFd, WriteFlags, check_read, check_write,
+    syscall_span,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
@@ -263,9 +264,11 @@ impl Channel for SocketChannel {
             return Ok(0);
         };
         let bufs = &mut bufs[span];
-        self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), None, || {
+        let result = self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), None, || {
             self.try_read(bufs, fds.as_deref_mut(), flags)
-        })
+        });
+        self.handlers.called(Direction::Read, &result);
+        result
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
@@ -278,7 +281,10 @@ impl Channel for SocketChannel {
             return Ok(0);
         };
         let bufs = &bufs[span];
-        self.mode.run(self, Direction::Write, flags.contains(WriteFlags::DONT_WAIT), None, || self.try_write(bufs, fds))
+        let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
+        let result = self.mode.run(self, Direction::Write, dont_wait, None, || self.try_write(bufs, fds));
+        self.handlers.called(Direction::Write, &result);
+        result
     }
 
     /// Only a corked TCP socket holds anything back, at most a segment; it is sent and the cork stays.
@@ -383,11 +389,10 @@ impl Channel for SocketChannel {
         }
     }
 
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         let fd = self.open("set_aio_fd_handler")?;
         let polled = |direction| Some(Interest { fd: Arc::clone(&fd), direction });
-        self.handlers.change(Direction::Read, polled(Direction::Read), read)?;
-        self.handlers.change(Direction::Write, polled(Direction::Write), write)
+        self.handlers.change(self, polled, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

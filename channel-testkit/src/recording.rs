@@ -1,12 +1,12 @@
 //! An event loop that a test drives by hand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use channel_core::{AioContext, Callback, Direction, Error, Result};
+use channel_core::{AioContext, Callback, Direction, Error, Result, TimerId};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 /// An [`AioContext`] whose turns are taken by the test, on the thread it likes, and that remembers what was asked of it.
@@ -37,6 +37,8 @@ pub struct Recorder {
 struct State {
     handlers: Vec<Handler>,
     scheduled: VecDeque<Box<dyn FnOnce() + Send>>,
+    timers: BTreeMap<(Instant, TimerId), Box<dyn FnOnce() + Send>>,
+    timers_set: u64,
     calls: Vec<Recorded>,
 }
 
@@ -65,6 +67,10 @@ pub enum Recorded {
     Cleared(Weak<OwnedFd>, Direction),
     /// [`AioContext::schedule`].
     Scheduled,
+    /// [`AioContext::set_timer`].
+    TimerSet(Instant),
+    /// [`AioContext::clear_timer`].
+    TimerCleared,
 }
 
 impl Recorded {
@@ -79,7 +85,7 @@ impl Recorded {
     pub fn fd(&self) -> Option<Arc<OwnedFd>> {
         match self {
             Self::Set(fd, _) | Self::Cleared(fd, _) => fd.upgrade(),
-            Self::Scheduled => None,
+            Self::Scheduled | Self::TimerSet(_) | Self::TimerCleared => None,
         }
     }
 }
@@ -97,8 +103,8 @@ impl Recorder {
 
     /// One turn: waits up to `timeout` for something to do, does it, and says how many callbacks ran.
     ///
-    /// Runs what was scheduled before the turn began or while it waited, then the handlers of the descriptors that are ready;
-    /// a handler that an earlier one of the same turn cleared or replaced is not called.
+    /// Runs what was scheduled before the turn began or while it waited, then the timers that are due, then the handlers of the
+    /// descriptors that are ready; a handler that an earlier one of the same turn cleared or replaced is not called.
     ///
     /// # Errors
     /// What poll(2) fails with.
@@ -114,8 +120,11 @@ impl Recorder {
     }
 
     fn poll_once(&self, deadline: Option<Instant>) -> Result<usize> {
-        let handlers = self.lock().handlers.clone();
-        let ready = self.poll(&handlers, deadline)?;
+        let (handlers, timer) = {
+            let state = self.lock();
+            (state.handlers.clone(), state.timers.keys().next().map(|(at, _)| *at))
+        };
+        let ready = self.poll(&handlers, [deadline, timer].into_iter().flatten().min())?;
         let scheduled = {
             let mut state = self.lock();
             let _ = rustix::io::read(&self.wake, &mut [0; 8]); // empty is fine: nothing was scheduled
@@ -126,6 +135,10 @@ impl Recorder {
             callback();
             ran += 1;
         }
+        while let Some(callback) = self.due_timer() {
+            callback();
+            ran += 1;
+        }
         for handler in handlers.iter().zip(ready).filter_map(|(handler, ready)| ready.then_some(handler)) {
             if self.lock().handlers.iter().any(|known| known.is(handler)) {
                 (handler.callback)();
@@ -133,6 +146,12 @@ impl Recorder {
             }
         }
         Ok(ran)
+    }
+
+    fn due_timer(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        let mut state = self.lock();
+        let first = state.timers.first_entry()?;
+        (first.key().0 <= Instant::now()).then(|| first.remove())
     }
 
     /// Takes turns until `done` says so; `false` if `timeout` passed first.
@@ -225,6 +244,25 @@ impl AioContext for Recorder {
         state.scheduled.push_back(callback);
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
+
+    fn set_timer(&self, deadline: Instant, callback: Box<dyn FnOnce() + Send>) -> TimerId {
+        let mut state = self.lock();
+        state.calls.push(Recorded::TimerSet(deadline));
+        state.timers_set += 1;
+        let id = TimerId(state.timers_set);
+        state.timers.insert((deadline, id), callback);
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        id
+    }
+
+    fn clear_timer(&self, timer: TimerId) {
+        let mut state = self.lock();
+        state.calls.push(Recorded::TimerCleared);
+        let known = state.timers.keys().find(|(_, id)| *id == timer).copied();
+        let cleared = known.and_then(|key| state.timers.remove(&key));
+        drop(state);
+        drop(cleared); // what a callback holds may do anything when it is dropped: not under the lock
+    }
 }
 
 impl fmt::Debug for Recorder {
@@ -233,6 +271,7 @@ impl fmt::Debug for Recorder {
         f.debug_struct("Recorder")
             .field("handlers", &state.handlers.len())
             .field("scheduled", &state.scheduled.len())
+            .field("timers", &state.timers.len())
             .finish_non_exhaustive()
     }
 }

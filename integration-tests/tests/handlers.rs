@@ -270,7 +270,7 @@ fn no_handler_is_called_after_it_was_cleared_or_its_channel_closed_or_dropped(ne
         far.write_all(&message()).unwrap();
         let fd = Arc::downgrade(&socket(&**channel));
         match how {
-            "cleared" => channel.set_aio_fd_handler(AioChange::Clear, AioChange::Clear).unwrap(),
+            "cleared" => drop(channel.set_aio_fd_handler(AioChange::Clear, AioChange::Clear).unwrap()),
             "closed" => channel.close().unwrap(),
             _ => drop(channel),
         }

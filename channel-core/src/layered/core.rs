@@ -235,7 +235,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         self.facts.set(Facts::CLOSED, true);
         // Without SHUTDOWN below, closing is what wakes its callers.
         let _ = self.inner.shutdown(Shutdown::Both);
-        let _ = self.handlers.change(&*self.inner, AioChange::Clear, AioChange::Clear, |_| Arc::new(|| {}));
+        let _ = self.handlers.change(self.layer, &*self.inner, AioChange::Clear, AioChange::Clear, |_| Arc::new(|| {}));
         let inner = self.inner.close();
         if let Ok(mut reader) = self.reader.lock() {
             reader.clear();
@@ -284,6 +284,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if !self.handlers.any() {
             return;
         }
+        self.handlers.note_call(&*self.inner);
         let facts = self.facts.load();
         if facts.contains(Facts::HELD) {
             self.handlers.schedule(Direction::Read);
@@ -295,6 +296,26 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if facts.contains(Facts::UNSENT) {
             self.handlers.arm_push(&*self.inner, |direction| self.event(direction));
         }
+        let deadline = self.deadline(facts);
+        if deadline.is_some() || facts.contains(Facts::TIMED) {
+            self.facts.set(Facts::TIMED, deadline.is_some());
+            let core = Arc::downgrade(self);
+            self.handlers.arm_deadline(deadline, move || {
+                let Some(core) = core.upgrade() else { return };
+                core.handlers.schedule(Direction::Read);
+                core.handlers.schedule(Direction::Write);
+            });
+        }
+    }
+
+    /// When the limit runs out that is running now.
+    fn deadline(&self, facts: Facts) -> Option<Instant> {
+        if facts.contains(Facts::CLOSED) {
+            return None;
+        }
+        let handshake = if facts.contains(Facts::OPEN) { None } else { self.handshake_deadline.get().copied() };
+        let close = self.close_deadline.get().copied();
+        handshake.into_iter().chain(close).min()
     }
 
     pub(super) fn event(self: &Arc<Self>, direction: Direction) -> Event {
@@ -305,7 +326,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             if direction == Direction::Write && !core.facts.has(Facts::UNSENT) {
                 core.handlers.disarm_push(&*core.inner, || core.facts.has(Facts::UNSENT));
             }
-            core.handlers.run(direction);
+            core.handlers.run(direction, &*core.inner);
         })
     }
 }

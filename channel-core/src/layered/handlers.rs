@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use crate::{AioChange, AioHandler, Channel, Direction, Registration, Result};
+use crate::{AioChange, AioHandler, Channel, Direction, Registration, Removed, Result, Timer};
 
 /// The registrations of a layer.
 #[derive(Debug, Default)]
@@ -11,6 +12,10 @@ pub(super) struct Handlers {
     slots: Mutex<Slots>,
     /// Whether either slot is taken; looked at before the lock.
     any: AtomicBool,
+    /// Whether this layer was called since the handler of a direction was last called.
+    called: [AtomicBool; 2],
+    /// Whether the channel below may have taken its handlers off their loop, because nobody called this layer.
+    silent: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -19,66 +24,85 @@ struct Slots {
     write: Option<Arc<Registration>>,
     /// Whether the inner channel has our write handler, which pushes what the layer holds and then calls `write`.
     pushes: bool,
+    /// Calls the handlers when a limit runs out.
+    deadline: Option<(Instant, Timer)>,
 }
 
 /// What the layer does when the inner channel can make progress.
 pub(super) type Event = Arc<dyn Fn() + Send + Sync>;
 
+impl Slots {
+    fn of(&self, direction: Direction) -> Option<&Arc<Registration>> {
+        match direction {
+            Direction::Read => self.read.as_ref(),
+            Direction::Write => self.write.as_ref(),
+        }
+    }
+}
+
 impl Handlers {
     /// Applies the changes. `event(direction)` makes the callback for the inner channel.
     pub(super) fn change(
         &self,
+        layer: &'static str,
         inner: &dyn Channel,
         read: AioChange,
         write: AioChange,
         event: impl Fn(Direction) -> Event,
-    ) -> Result<()> {
+    ) -> Result<Removed> {
+        let kept = |change: &AioChange| matches!(change, AioChange::Keep);
+        if kept(&read) && kept(&write) {
+            return inner.set_aio_fd_handler(read, write);
+        }
         let mut slots = self.lock();
-        let mut dropped = Vec::new();
+        let mut removed = Removed::nothing();
+        let resolve =
+            |change: AioChange, there: Option<&Arc<Registration>>| change.resolve(there.map(|it| it.handler()), layer);
+        let (read, write) = (resolve(read, slots.read.as_ref())?, resolve(write, slots.write.as_ref())?);
         let down = |change: &AioChange, direction| match change {
-            AioChange::Keep => AioChange::Keep,
-            AioChange::Clear => AioChange::Clear,
             AioChange::Set(handler) => {
                 AioChange::Set(AioHandler { context: Arc::clone(&handler.context), callback: event(direction) })
             }
+            other => other.clone(),
         };
         let down_read = down(&read, Direction::Read);
         let mut down_write = down(&write, Direction::Write);
-        if slots.pushes && slots.write.is_none() && !matches!(read, AioChange::Keep) && matches!(write, AioChange::Keep)
-        {
+        if slots.pushes && slots.write.is_none() && !kept(&read) && kept(&write) {
             // It was set for the handler that goes now, on its loop; what is still unsent sets it anew.
             down_write = AioChange::Clear;
         }
+        // On the loop of a handler that goes, perhaps; what still runs out sets it anew.
+        let timer = slots.deadline.take();
         let Slots { read: read_slot, write: write_slot, .. } = &mut *slots;
         for (slot, change) in [(read_slot, read), (write_slot, write)] {
             let new = match change {
-                AioChange::Keep => continue,
-                AioChange::Clear => None,
                 AioChange::Set(handler) => Some(Registration::new(handler)),
+                AioChange::Clear => None,
+                _ => continue,
             };
             if let Some(old) = std::mem::replace(slot, new) {
-                old.remove();
-                dropped.push(old);
+                removed.add(old);
             }
         }
         match &down_write {
-            AioChange::Keep => {}
-            AioChange::Clear => slots.pushes = false,
             AioChange::Set(_) => slots.pushes = true,
+            AioChange::Clear => slots.pushes = false,
+            _ => {}
         }
         let result = inner.set_aio_fd_handler(down_read, down_write);
         if result.is_err() {
             // Half of it may have been set below: without our registrations that calls nobody.
             for registration in [slots.read.take(), slots.write.take()].into_iter().flatten() {
-                registration.remove();
-                dropped.push(registration);
+                removed.add(registration);
             }
             slots.pushes = false;
         }
         self.any.store(slots.read.is_some() || slots.write.is_some(), Ordering::Release);
         drop(slots);
-        drop(dropped); // the user's callbacks may do anything when they are dropped: not under the lock
-        result
+        drop(timer);
+        // What was removed may do anything when it is dropped: not under the lock.
+        removed.extend(result?);
+        Ok(removed)
     }
 
     /// Whether anybody set a handler.
@@ -87,9 +111,31 @@ impl Handlers {
     }
 
     /// Runs the handler of `direction` now, on the thread of its loop.
-    pub(super) fn run(&self, direction: Direction) {
-        if let Some(registration) = self.registration(direction) {
-            registration.run();
+    ///
+    /// The channel below takes a handler off its loop that is called again and again without calling it. A handler that calls
+    /// this layer is none of those, although what this layer holds may have served it.
+    pub(super) fn run(&self, direction: Direction, inner: &dyn Channel) {
+        let Some(registration) = self.registration(direction) else { return };
+        let called = &self.called[direction as usize];
+        called.store(false, Ordering::SeqCst);
+        registration.run();
+        if !called.load(Ordering::SeqCst) {
+            // First, so that a call which misses this store is seen below; `note_call` looks in the opposite order.
+            self.silent.store(true, Ordering::SeqCst);
+            if !called.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+        count_as_call(inner);
+    }
+
+    /// Notes a call on this layer, at its end.
+    pub(super) fn note_call(&self, inner: &dyn Channel) {
+        for called in &self.called {
+            called.store(true, Ordering::SeqCst);
+        }
+        if self.silent.load(Ordering::SeqCst) && self.silent.swap(false, Ordering::SeqCst) {
+            count_as_call(inner);
         }
     }
 
@@ -125,15 +171,32 @@ impl Handlers {
         }
     }
 
-    fn registration(&self, direction: Direction) -> Option<Arc<Registration>> {
-        let slots = self.lock();
-        match direction {
-            Direction::Read => slots.read.clone(),
-            Direction::Write => slots.write.clone(),
+    /// Has both handlers run at `deadline`, so that somebody makes the call which says that a limit has passed; `None` when
+    /// no limit runs any more.
+    pub(super) fn arm_deadline(&self, deadline: Option<Instant>, expired: impl FnOnce() + Send + 'static) {
+        let mut slots = self.lock();
+        if slots.deadline.as_ref().map(|(set, _)| *set) == deadline {
+            return;
         }
+        let registration = slots.of(Direction::Read).or(slots.of(Direction::Write));
+        let new =
+            deadline.zip(registration).map(|(at, registration)| (at, Timer::set(registration.context(), at, expired)));
+        let old = std::mem::replace(&mut slots.deadline, new);
+        drop(slots);
+        drop(old);
+    }
+
+    fn registration(&self, direction: Direction) -> Option<Arc<Registration>> {
+        self.lock().of(direction).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `Keep` twice changes nothing, and counts as a call.
+fn count_as_call(inner: &dyn Channel) {
+    // Nothing is set, so nothing can fail.
+    let _ = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
 }

@@ -28,6 +28,8 @@ bitflags! {
         const LEAVING = 1 << 8;
         /// Writes gather.
         const CORKED = 1 << 7;
+        /// The handlers have a timer for the limit that runs.
+        const TIMED = 1 << 11;
         /// The layer below has yet to push what a drain or an ending waits for.
         const BELOW = 1 << 9;
     }

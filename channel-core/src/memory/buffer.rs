@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Name, ReadFlags, Readiness, Result,
+    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Name, ReadFlags, Readiness, Removed, Result,
     Shutdown, WriteFlags, check_read, check_write,
 };
 
@@ -134,7 +134,9 @@ impl Channel for BufferChannel {
         let count = scatter(&state.bytes[from..], bufs);
         state.position += count;
         drop(state);
-        self.handlers.schedule(Direction::Read);
+        if count > 0 {
+            self.handlers.schedule(Direction::Read); // the end is told once: a loop would come back to it for ever
+        }
         Ok(count)
     }
 
@@ -216,10 +218,9 @@ impl Channel for BufferChannel {
         Readiness::Ready
     }
 
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         drop(self.open("set_aio_fd_handler")?);
-        self.handlers.change(Direction::Read, None, read)?;
-        self.handlers.change(Direction::Write, None, write)
+        self.handlers.change(self, |_| None, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

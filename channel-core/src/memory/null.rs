@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{
-    AioChange, Channel, Direction, Error, FdHandlers, Features, Name, ReadFlags, Readiness, Result, Shutdown,
+    AioChange, Channel, Direction, Error, FdHandlers, Features, Name, ReadFlags, Readiness, Removed, Result, Shutdown,
     WriteFlags, check_read, check_write,
 };
 
@@ -71,7 +71,6 @@ impl Channel for NullChannel {
             return Ok(0);
         }
         self.open("read")?;
-        self.handlers.schedule(Direction::Read);
         Ok(0)
     }
 
@@ -124,10 +123,9 @@ impl Channel for NullChannel {
         Readiness::Ready
     }
 
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.open("set_aio_fd_handler")?;
-        self.handlers.change(Direction::Read, None, read)?;
-        self.handlers.change(Direction::Write, None, write)
+        self.handlers.change(self, |_| None, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

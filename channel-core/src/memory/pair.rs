@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::buffer::scatter;
 use crate::{
     AioChange, Buffer, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Mode, Name, ReadFlags,
-    Readiness, Result, Shutdown, WriteFlags, check_read, check_write,
+    Readiness, Removed, Result, Shutdown, WriteFlags, check_read, check_write,
 };
 
 /// One end of a connected pair in memory. Behaves as a stream socket does, needs no file system and no network, and waits in
@@ -86,6 +86,14 @@ impl MemoryChannel {
             return Err(Error::closed(self, operation));
         }
         Ok(())
+    }
+
+    /// The eventfd that is readable while `direction` can make progress.
+    fn event(&self, direction: Direction) -> &Arc<OwnedFd> {
+        match direction {
+            Direction::Read => &self.incoming.readable,
+            Direction::Write => &self.outgoing.writable,
+        }
     }
 
     /// One attempt to read: `with` sees what is there and says how much of it to consume.
@@ -246,8 +254,10 @@ impl Channel for MemoryChannel {
                 peeked = scatter(bytes, bufs);
                 if peek { 0 } else { peeked }
             })
-        })?;
-        Ok(if peek { peeked } else { count })
+        });
+        let result = count.map(|count| if peek { peeked } else { count });
+        self.handlers.called(Direction::Read, &result);
+        result
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
@@ -256,7 +266,9 @@ impl Channel for MemoryChannel {
             return Ok(0);
         }
         let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
-        self.mode.run(self, Direction::Write, dont_wait, None, || self.try_write(bufs))
+        let result = self.mode.run(self, Direction::Write, dont_wait, None, || self.try_write(bufs));
+        self.handlers.called(Direction::Write, &result);
+        result
     }
 
     fn flush(&self) -> Result<()> {
@@ -294,18 +306,13 @@ impl Channel for MemoryChannel {
     }
 
     fn readiness(&self, direction: Direction) -> Readiness {
-        let fd = match direction {
-            Direction::Read => &self.incoming.readable,
-            Direction::Write => &self.outgoing.writable,
-        };
-        Readiness::wait_for(fd, Direction::Read)
+        Readiness::wait_for(self.event(direction), Direction::Read)
     }
 
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.open("set_aio_fd_handler")?;
-        let polled = |fd: &Arc<OwnedFd>| Some(Interest { fd: Arc::clone(fd), direction: Direction::Read });
-        self.handlers.change(Direction::Read, polled(&self.incoming.readable), read)?;
-        self.handlers.change(Direction::Write, polled(&self.outgoing.writable), write)
+        let polled = |direction| Some(Interest { fd: Arc::clone(self.event(direction)), direction: Direction::Read });
+        self.handlers.change(self, polled, read, write)
     }
 
     fn handshake(&self) -> Result<()> {
@@ -313,7 +320,14 @@ impl Channel for MemoryChannel {
     }
 
     fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        self.try_read(take)
+        let mut asked = false;
+        let result = self.try_read(&mut |bytes| {
+            asked = true;
+            take(bytes)
+        });
+        // What was lent is progress, even if none of it was taken.
+        self.handlers.called(Direction::Read, if asked { &Ok(1) } else { &result });
+        result
     }
 
     fn next_layer(&self) -> Option<&dyn Channel> {

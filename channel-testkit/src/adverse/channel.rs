@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use channel_core::{
-    AioChange, Channel, Direction, Error, ErrorKind, Features, Mode, Name, ReadFlags, Readiness, Result, Shutdown,
-    WriteFlags,
+    AioChange, Channel, Direction, Error, ErrorKind, Features, Mode, Name, ReadFlags, Readiness, Removed, Result,
+    Shutdown, WriteFlags,
 };
 
 use super::lane::Lane;
@@ -227,16 +227,16 @@ impl Adverse {
     }
 
     /// Writes a call down, if this is a recorder.
-    fn noted<T: Copy>(&self, called: Called, count: impl FnOnce(T) -> usize, result: Result<T>) -> Result<T> {
+    fn noted<T>(&self, called: Called, count: impl FnOnce(&T) -> usize, result: Result<T>) -> Result<T> {
         if let Some(log) = &self.kind.log {
-            let result = result.as_ref().map(|value| count(*value)).map_err(Error::kind);
+            let result = result.as_ref().map(count).map_err(Error::kind);
             log.add(Called { result, ..called });
         }
         result
     }
 
     fn noted_hint(&self, method: &'static str, on: bool) {
-        let _ = self.noted(Called { asked: on.into(), ..Called::new(method) }, |()| 0, Ok(()));
+        let _ = self.noted(Called { asked: on.into(), ..Called::new(method) }, |_| 0, Ok(()));
     }
 }
 
@@ -278,7 +278,7 @@ impl Channel for Adverse {
             ..Called::new("readv_full")
         };
         let result = self.read(bufs, fds, flags);
-        self.noted(called, |count| count, self.told("read", result))
+        self.noted(called, |count| *count, self.told("read", result))
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
@@ -290,12 +290,12 @@ impl Channel for Adverse {
             ..Called::new("writev_full")
         };
         let result = self.write(bufs, fds, flags);
-        self.noted(called, |count| count, self.told("write", result))
+        self.noted(called, |count| *count, self.told("write", result))
     }
 
     fn flush(&self) -> Result<()> {
         let result = self.step(Call::Flush, Channel::flush);
-        self.noted(Called::new("flush"), |()| 0, result)
+        self.noted(Called::new("flush"), |_| 0, result)
     }
 
     fn set_blocking(&self, blocking: bool) {
@@ -316,7 +316,7 @@ impl Channel for Adverse {
 
     fn close_write(&self) -> Result<()> {
         let result = self.step(Call::CloseWrite, Channel::close_write);
-        self.noted(Called::new("close_write"), |()| 0, result)
+        self.noted(Called::new("close_write"), |_| 0, result)
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
@@ -327,12 +327,12 @@ impl Channel for Adverse {
             self.writing.end();
         }
         let result = self.inner.shutdown(how);
-        self.noted(Called::new("shutdown"), |()| 0, self.told("shutdown", result))
+        self.noted(Called::new("shutdown"), |_| 0, self.told("shutdown", result))
     }
 
     fn close(&self) -> Result<()> {
         let result = self.finish();
-        self.noted(Called::new("close"), |()| 0, self.told("close", result))
+        self.noted(Called::new("close"), |_| 0, self.told("close", result))
     }
 
     fn seek(&self, position: SeekFrom) -> Result<u64> {
@@ -341,7 +341,7 @@ impl Channel for Adverse {
         } else {
             self.inner.seek(position)
         };
-        let count = |position| usize::try_from(position).unwrap_or(usize::MAX);
+        let count = |position: &u64| usize::try_from(*position).unwrap_or(usize::MAX);
         self.noted(Called::new("seek"), count, self.told("seek", result))
     }
 
@@ -352,11 +352,15 @@ impl Channel for Adverse {
         self.inner.readiness(direction)
     }
 
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<()> {
-        let reading = self.reading.change(read, |read| self.inner.set_aio_fd_handler(read, AioChange::Keep));
-        let result = reading
-            .and_then(|()| self.writing.change(write, |write| self.inner.set_aio_fd_handler(AioChange::Keep, write)));
-        self.noted(Called::new("set_aio_fd_handler"), |()| 0, self.told("set_aio_fd_handler", result))
+    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
+        let layer = self.layer();
+        let reading = self.reading.change(layer, read, |read| self.inner.set_aio_fd_handler(read, AioChange::Keep));
+        let result = reading.and_then(|mut removed| {
+            let forward = |write| self.inner.set_aio_fd_handler(AioChange::Keep, write);
+            removed.extend(self.writing.change(layer, write, forward)?);
+            Ok(removed)
+        });
+        self.noted(Called::new("set_aio_fd_handler"), |_| 0, self.told("set_aio_fd_handler", result))
     }
 
     fn handshake(&self) -> Result<()> {
@@ -364,12 +368,12 @@ impl Channel for Adverse {
         if result.is_ok() {
             self.drain();
         }
-        self.noted(Called::new("handshake"), |()| 0, result)
+        self.noted(Called::new("handshake"), |_| 0, result)
     }
 
     fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
         let result = self.lend(take);
-        self.noted(Called::new("with_read_buf"), |count| count, self.told("read", result))
+        self.noted(Called::new("with_read_buf"), |count| *count, self.told("read", result))
     }
 
     fn next_layer(&self) -> Option<&dyn Channel> {

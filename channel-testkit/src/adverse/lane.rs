@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use channel_core::{AioChange, AioHandler, Channel, Registration, Result};
+use channel_core::{AioChange, AioHandler, Channel, Registration, Removed, Result};
 
 use super::policy::{Attempt, Call, Passed, Policy, Verdict};
 
@@ -79,32 +79,37 @@ impl Lane {
     }
 
     /// Applies `change` here and, by `forward`, to the inner channel, whose events then call the same registration.
-    pub(super) fn change(&self, change: AioChange, forward: impl FnOnce(AioChange) -> Result<()>) -> Result<()> {
-        let (new, down) = match change {
-            AioChange::Keep => return Ok(()),
-            AioChange::Clear => (None, AioChange::Clear),
+    pub(super) fn change(
+        &self,
+        layer: &'static str,
+        change: AioChange,
+        forward: impl FnOnce(AioChange) -> Result<Removed>,
+    ) -> Result<Removed> {
+        let mut slot = lock(&self.registration);
+        let (new, down) = match change.resolve(slot.as_ref().map(|there| there.handler()), layer)? {
             AioChange::Set(handler) => {
                 let context = Arc::clone(&handler.context);
                 let registration = Registration::new(handler);
                 let callback = registration.callback();
                 (Some(registration), AioChange::Set(AioHandler { context, callback }))
             }
+            AioChange::Clear => (None, AioChange::Clear),
+            keep => return forward(keep),
         };
-        let mut slot = lock(&self.registration);
-        let old = slot.take();
-        if let Some(old) = &old {
-            old.remove();
+        let mut removed = Removed::nothing();
+        if let Some(old) = slot.take() {
+            removed.add(old);
         }
         let done = forward(down);
         if done.is_ok() {
             *slot = new;
         }
         drop(slot);
-        drop(old); // the user's callback may do anything when it is dropped: not under the lock
         if self.is_due() {
             self.schedule();
         }
-        done
+        removed.extend(done?);
+        Ok(removed)
     }
 
     /// No call of the handler starts after this.

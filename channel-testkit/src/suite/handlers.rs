@@ -37,7 +37,7 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
     };
     match near.set_aio_fd_handler(AioChange::Set(by_byte), AioChange::Keep) {
         Err(error) if error.is_unsupported() => return, // where nothing can be polled
-        set => set.expect("setting a handler"),
+        set => drop(set.expect("setting a handler")),
     }
     let received = || got.lock().unwrap_or_else(PoisonError::into_inner).len();
     let patience = setup.patience_left() / 2;
@@ -111,7 +111,7 @@ pub fn h2_no_handler_is_called_after_it_was_removed(setup: &Setup) {
             .set_aio_fd_handler(AioChange::Set(counting(&recorder, &old)), AioChange::Set(counting(&recorder, &old)))
         {
             Err(error) if error.is_unsupported() => return, // where nothing can be polled
-            set => set.expect("setting handlers"),
+            set => drop(set.expect("setting handlers")),
         }
         // Ready in both directions, and perhaps scheduled already.
         far.put(&stream(0, 10));

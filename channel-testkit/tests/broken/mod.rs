@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use channel_core::{AioChange, Channel, Direction, Features, ReadFlags, Readiness, Result, WriteFlags};
+use channel_core::{AioChange, Channel, Direction, Features, ReadFlags, Readiness, Removed, Result, WriteFlags};
 
 /// Declares [`Mutant`]: a field and a builder method for each method of `Channel` that a test may replace, and the trait
 /// itself, which asks the field first. A replacement is given the channel below and the arguments.
@@ -99,7 +99,7 @@ mutant! {
     close => on_close() -> Result<()>;
     seek => on_seek(position: SeekFrom) -> Result<u64>;
     readiness => on_readiness(direction: Direction) -> Readiness;
-    set_aio_fd_handler => on_set_aio_fd_handler(read: AioChange, write: AioChange) -> Result<()>;
+    set_aio_fd_handler => on_set_aio_fd_handler(read: AioChange, write: AioChange) -> Result<Removed>;
     handshake => on_handshake() -> Result<()>;
     with_read_buf => on_with_read_buf(take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize>;
 }

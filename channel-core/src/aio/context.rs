@@ -1,0 +1,109 @@
+//! What a channel asks of an event loop, and the loop of the current thread.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Callback;
+use crate::{Direction, Result};
+
+/// An event loop, seen from a channel. (QEMU: `AioContext`.)
+///
+/// Anyone's loop can implement it; `channel_testkit::aio_context_conformance!` tests each of these obligations:
+///
+/// * **Level-triggered.** A handler is called again and again while its descriptor is ready. An error or a hang-up on the
+///   descriptor makes both directions ready (`EPOLLERR`, `EPOLLHUP`); the end of the peer's output makes reading ready
+///   (`EPOLLRDHUP`).
+/// * **Any thread** may call every method, also from inside a handler, a timer or a scheduled callback, and the loop notices
+///   although it sleeps.
+/// * **No lock** of the loop's is held while a callback runs or is dropped.
+/// * **One at a time.** The callbacks of one loop never overlap. After a handler was cleared or replaced on the loop's own
+///   thread it is not called again, not even for an event that the poller has reported already; from another thread, a call
+///   that is about to begin may still come, which is why channels put a [`Registration`](crate::Registration) in between.
+/// * **No strangers.** The counted descriptor is kept as long as a handler is set on it, so that its number cannot be reused; and an
+///   event of a descriptor that had the same number before reaches nobody.
+/// * **O(ready).** A turn costs what is ready, not what is registered.
+pub trait AioContext: fmt::Debug + Send + Sync + 'static {
+    /// Sets the handler of one direction of `fd`, replacing the one that was there; `None` clears it. The other direction stays
+    /// as it is. Clearing what is not set is no error.
+    ///
+    /// # Errors
+    /// What the loop's poller fails with, such as `EPERM` for a regular file.
+    fn set_fd_handler(&self, fd: &Arc<OwnedFd>, direction: Direction, callback: Option<Callback>) -> Result<()>;
+
+    /// Runs `callback` once, soon, on the loop's thread, and never inside this call. (QEMU: `aio_bh_schedule_oneshot`.)
+    /// Callbacks run in the order they were scheduled; one that schedules another leaves descriptors and timers their turn in
+    /// between.
+    fn schedule(&self, callback: Box<dyn FnOnce() + Send>);
+
+    /// Runs `callback` once, on the loop's thread, when `deadline` has passed: never before, and soon after. Timers run in the
+    /// order of their deadlines.
+    fn set_timer(&self, deadline: Instant, callback: Box<dyn FnOnce() + Send>) -> TimerId;
+
+    /// Clears a timer and drops its callback, unless it has run, is running, or was cleared: nothing happens then. From the
+    /// loop's own thread it never runs afterwards.
+    fn clear_timer(&self, timer: TimerId);
+}
+
+/// A timer, as its loop knows it. The number is the loop's, and never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerId(pub u64);
+
+/// A timer that is cleared when this is dropped.
+#[derive(Debug)]
+pub struct Timer {
+    context: Arc<dyn AioContext>,
+    id: TimerId,
+}
+
+impl Timer {
+    /// Sets a timer on `context`, as [`AioContext::set_timer`] does.
+    #[must_use]
+    pub fn set(context: &Arc<dyn AioContext>, deadline: Instant, callback: impl FnOnce() + Send + 'static) -> Self {
+        Self { context: Arc::clone(context), id: context.set_timer(deadline, Box::new(callback)) }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.context.clear_timer(self.id);
+    }
+}
+
+thread_local! {
+    static ENTERED: RefCell<Vec<Arc<dyn AioContext>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The loop this thread is running now: the one entered last, else, with the feature `tokio`, the tokio runtime.
+/// (QEMU: `qemu_get_current_aio_context`.)
+#[must_use]
+pub fn current_context() -> Option<Arc<dyn AioContext>> {
+    ENTERED.with_borrow(|entered| entered.last().cloned())
+}
+
+/// Makes `context` the current one of this thread until the guard is dropped.
+///
+/// A loop does this around its turns, so that what runs inside finds its loop. Guards are dropped in the opposite order of
+/// their making.
+pub fn enter_context(context: Arc<dyn AioContext>) -> EnteredContext {
+    ENTERED.with_borrow_mut(|entered| entered.push(context));
+    EnteredContext { thread: PhantomData }
+}
+
+/// The guard of [`enter_context`].
+#[derive(Debug)]
+#[must_use = "the context is current only as long as this lives"]
+pub struct EnteredContext {
+    /// It belongs to the thread that made it.
+    thread: PhantomData<*const ()>,
+}
+
+impl Drop for EnteredContext {
+    fn drop(&mut self) {
+        let left = ENTERED.with_borrow_mut(Vec::pop);
+        drop(left); // the last reference to a loop may run anything: not while the list is borrowed
+    }
+}

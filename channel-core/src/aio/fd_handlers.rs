@@ -1,0 +1,247 @@
+//! The handlers of a leaf channel, which lie on its descriptor.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{AioChange, Callback, Registration, Removed};
+use crate::{Channel, Direction, Interest, Result};
+
+/// The two handlers of a leaf channel, one per direction, kept so that they can be changed and cleared.
+///
+/// A leaf calls [`change`](Self::change) in its `set_aio_fd_handler`, [`called`](Self::called) at the end of each read and write, and
+/// [`clear`](Self::clear) when it closes; dropping this clears, too.
+///
+/// # No spin
+/// A level-triggered loop calls a handler as long as its descriptor is ready, and a hang-up makes that for ever. So a handler
+/// that was called twice although nobody called the channel in between is taken off the loop until somebody does (twice,
+/// because a handler may wake a task whose call comes a moment later), and one whose direction is over is taken off for good.
+#[derive(Debug, Default)]
+pub struct FdHandlers {
+    read: Mutex<Option<Arc<OnFd>>>,
+    write: Mutex<Option<Arc<OnFd>>>,
+    /// Whether either is set; looked at before the locks.
+    any: AtomicBool,
+}
+
+/// One handler on its descriptor.
+#[derive(Debug)]
+struct OnFd {
+    registration: Arc<Registration>,
+    /// What is polled; `None` where nothing needs polling. The lock is held while the loop is told of a change, and never while a
+    /// handler runs.
+    polled: Mutex<Option<Interest>>,
+    /// Whether the loop polls.
+    armed: AtomicBool,
+    /// Whether the channel was called since the handler was last called.
+    called: AtomicBool,
+    /// Whether the last call of the handler went without one.
+    idle: AtomicBool,
+    /// The direction has ended.
+    over: AtomicBool,
+}
+
+impl OnFd {
+    fn new(registration: Arc<Registration>, polled: Option<Interest>) -> Arc<Self> {
+        Arc::new(Self {
+            registration,
+            polled: Mutex::new(polled),
+            armed: AtomicBool::new(false),
+            called: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        })
+    }
+
+    fn arm(self: &Arc<Self>) -> Result<()> {
+        let polled = self.polled();
+        let Some(interest) = &*polled else { return Ok(()) };
+        if !self.armed.load(Ordering::Relaxed) && !self.over.load(Ordering::SeqCst) {
+            self.set(interest, Some(self.callback()))?;
+            self.armed.store(true, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Takes the handler off the loop, unless the channel was called meanwhile and goes on.
+    fn disarm(&self) {
+        let polled = self.polled();
+        let Some(interest) = &*polled else { return };
+        // First, so that a call which misses this store is seen below; `called` looks in the opposite order.
+        if !self.armed.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        if self.called.load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
+            self.armed.store(true, Ordering::SeqCst);
+            return;
+        }
+        // The loop may have gone first; there is nothing to clear then.
+        let _ = self.set(interest, None);
+    }
+
+    fn set(&self, interest: &Interest, callback: Option<Callback>) -> Result<()> {
+        self.registration.context().set_fd_handler(&interest.fd, interest.direction, callback)
+    }
+
+    fn callback(self: &Arc<Self>) -> Callback {
+        let this = Arc::downgrade(self);
+        Arc::new(move || {
+            if let Some(this) = this.upgrade() {
+                this.fire();
+            }
+        })
+    }
+
+    fn fire(&self) {
+        self.called.store(false, Ordering::SeqCst);
+        self.registration.run();
+        if self.called.load(Ordering::SeqCst) {
+            self.idle.store(false, Ordering::Relaxed);
+        } else if self.idle.swap(true, Ordering::Relaxed) {
+            self.disarm();
+        }
+    }
+
+    fn called(self: &Arc<Self>) {
+        self.called.store(true, Ordering::SeqCst);
+        if !self.armed.load(Ordering::SeqCst) {
+            // It was on this loop before; should that refuse it now, the next call tries again.
+            let _ = self.arm();
+        }
+    }
+
+    fn end(&self) {
+        if !self.over.swap(true, Ordering::SeqCst) {
+            self.disarm();
+        }
+    }
+
+    fn polled(&self) -> MutexGuard<'_, Option<Interest>> {
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FdHandlers {
+    /// Applies `read` and `write`. `polled` says what to poll for a direction; `None` where a channel is always ready: such a
+    /// handler is due at once, and again after each [`schedule`](Self::schedule).
+    ///
+    /// `Keep` counts as a call on the channel: a handler that was taken off the loop is put back.
+    ///
+    /// # Errors
+    /// What the context fails with: both directions are without a handler then. [`Busy`](crate::ErrorKind::Busy), before anything is
+    /// changed, for a claim where there is a handler.
+    pub fn change(
+        &self,
+        channel: &dyn Channel,
+        polled: impl Fn(Direction) -> Option<Interest>,
+        read: AioChange,
+        write: AioChange,
+    ) -> Result<Removed> {
+        let mut removed = Removed::nothing();
+        let (mut reading, mut writing) = (self.lock(Direction::Read), self.lock(Direction::Write));
+        let resolve = |change: AioChange, slot: &Option<Arc<OnFd>>| {
+            change.resolve(slot.as_ref().map(|there| there.registration.handler()), channel.layer())
+        };
+        let (read, write) = (resolve(read, &reading)?, resolve(write, &writing)?);
+        let mut done = Ok(());
+        for (slot, direction, change) in
+            [(&mut *reading, Direction::Read, read), (&mut *writing, Direction::Write, write)]
+        {
+            let new = match change {
+                AioChange::Set(handler) => Some(OnFd::new(Registration::new(handler), polled(direction))),
+                AioChange::Clear => None,
+                _ => {
+                    if let Some(there) = slot {
+                        there.called();
+                    }
+                    continue;
+                }
+            };
+            take(slot, &mut removed);
+            if let (Some(new), Ok(())) = (new, &done) {
+                done = new.arm();
+                if new.polled().is_none() {
+                    new.registration.schedule();
+                }
+                *slot = Some(new);
+            }
+        }
+        if done.is_err() {
+            take(&mut reading, &mut removed);
+            take(&mut writing, &mut removed);
+        }
+        self.any.store(reading.is_some() || writing.is_some(), Ordering::Release);
+        drop((reading, writing));
+        // What went may do anything when it is dropped: not under the locks.
+        done.map(|()| removed)
+    }
+
+    /// Notes a read or a write, at its end: a handler that was taken off its loop is put back. A `result` that is the end of
+    /// the direction, 0 or an error that stays, takes its handler off for good.
+    pub fn called(&self, direction: Direction, result: &Result<usize>) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let over = match result {
+            Ok(count) => *count == 0,
+            Err(error) => !error.is_passing(),
+        };
+        for towards in [Direction::Read, Direction::Write] {
+            let there = self.lock(towards).clone();
+            if let Some(there) = there {
+                if over && towards == direction {
+                    there.end();
+                } else {
+                    there.called();
+                }
+            }
+        }
+    }
+
+    /// Has the handler of `direction` run soon, if there is one.
+    pub fn schedule(&self, direction: Direction) {
+        if let Some(there) = &*self.lock(direction) {
+            there.registration.schedule();
+        }
+    }
+
+    /// Lets go of the descriptor of `direction`, which is over, and keeps its handler, which is due now.
+    pub fn let_go(&self, direction: Direction) {
+        let there = self.lock(direction).clone();
+        if let Some(there) = there {
+            there.end();
+            *there.polled() = None;
+            there.registration.schedule();
+        }
+    }
+
+    /// Removes both handlers.
+    pub fn clear(&self) {
+        let mut removed = Removed::nothing();
+        for direction in [Direction::Read, Direction::Write] {
+            take(&mut self.lock(direction), &mut removed);
+        }
+        self.any.store(false, Ordering::Release);
+    }
+
+    fn lock(&self, direction: Direction) -> MutexGuard<'_, Option<Arc<OnFd>>> {
+        let slot = match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        };
+        slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Empties `slot`, off the loop and into `removed`.
+fn take(slot: &mut Option<Arc<OnFd>>, removed: &mut Removed) {
+    if let Some(old) = slot.take() {
+        removed.add(Arc::clone(&old.registration));
+        old.end();
+    }
+}
+
+impl Drop for FdHandlers {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

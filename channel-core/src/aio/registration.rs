@@ -1,0 +1,143 @@
+//! One handler set on a channel.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+use super::{AioContext, AioHandler, Callback};
+use crate::{Error, ErrorKind, Result};
+
+/// One handler set on a channel: calls it one at a time, and never starts a call after [`remove`](Self::remove).
+///
+/// For implementers of [`Channel`](crate::Channel).
+pub struct Registration {
+    handler: AioHandler,
+    state: Mutex<State>,
+    idle: Condvar,
+    scheduled: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<ThreadId>,
+    run_again: bool,
+    removed: bool,
+}
+
+impl Registration {
+    /// A registration of `handler`, not yet known to any loop.
+    #[must_use]
+    pub fn new(handler: AioHandler) -> Arc<Self> {
+        Arc::new(Self { handler, state: Mutex::default(), idle: Condvar::new(), scheduled: AtomicBool::new(false) })
+    }
+
+    /// What it calls, and where.
+    #[must_use]
+    pub fn handler(&self) -> &AioHandler {
+        &self.handler
+    }
+
+    /// The loop it runs on.
+    #[must_use]
+    pub fn context(&self) -> &Arc<dyn AioContext> {
+        &self.handler.context
+    }
+
+    /// A callback for a loop that runs this registration.
+    #[must_use]
+    pub fn callback(self: &Arc<Self>) -> Callback {
+        let this = Arc::downgrade(self);
+        Arc::new(move || {
+            if let Some(this) = this.upgrade() {
+                this.run();
+            }
+        })
+    }
+
+    /// Calls the handler, unless it was removed. If it is running already, it runs once more afterwards instead.
+    ///
+    /// # Panics
+    /// If the handler does. It may be called again afterwards.
+    pub fn run(&self) {
+        {
+            let mut state = self.lock();
+            if state.removed {
+                return;
+            }
+            if state.running.is_some() {
+                state.run_again = true;
+                return;
+            }
+            state.running = Some(thread::current().id());
+        }
+        let unwinding = Unwinding(self);
+        loop {
+            (self.handler.callback)();
+            let mut state = self.lock();
+            if state.removed || !std::mem::take(&mut state.run_again) {
+                state.running = None;
+                break;
+            }
+        }
+        std::mem::forget(unwinding);
+        self.idle.notify_all();
+    }
+
+    /// Has the loop run this soon; many calls before it does make one run.
+    pub fn schedule(self: &Arc<Self>) {
+        if self.scheduled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let this = Arc::downgrade(self);
+        self.handler.context.schedule(Box::new(move || {
+            if let Some(this) = this.upgrade() {
+                this.scheduled.store(false, Ordering::Release);
+                this.run();
+            }
+        }));
+    }
+
+    /// No call of the handler starts after this returns. Does not wait for one that is running.
+    pub fn remove(&self) {
+        self.lock().removed = true;
+    }
+
+    /// Waits until no call is running; after [`remove`](Self::remove) none ever will be.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) inside a call of this handler.
+    pub fn wait_until_idle(&self) -> Result<()> {
+        let mut state = self.lock();
+        let us = thread::current().id();
+        while let Some(thread) = state.running {
+            if thread == us {
+                let detail = "a handler cannot wait for its own end";
+                return Err(Error::new(ErrorKind::WouldDeadlock, "handler", detail).during("wait"));
+            }
+            state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No user code runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A handler that panics has ended, too.
+struct Unwinding<'a>(&'a Registration);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        self.0.lock().running = None;
+        self.0.idle.notify_all();
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").field("handler", &self.handler).finish_non_exhaustive()
+    }
+}
