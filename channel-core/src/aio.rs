@@ -4,13 +4,21 @@
 //! * `handler`: what is set on a channel, and what was removed from it.
 //! * `registration`: one handler, called one at a time, and never after its removal.
 //! * `fd_handlers`: the handlers of a leaf, which lie on a descriptor.
+//! * `channel`: a channel for tasks, and its way from loop to loop; `waiter` has who waits in it.
+//! * `watch`: a callback for conditions; `hangup` for those that are no readiness.
 
+mod channel;
 mod context;
 mod fd_handlers;
 mod handler;
+mod hangup;
 mod registration;
+mod waiter;
+mod watch;
 
+pub use channel::{AioChannel, Attached, DetachError, Detached, Ready};
 pub use context::{AioContext, EnteredContext, Timer, TimerId, current_context, enter_context};
 pub use fd_handlers::FdHandlers;
 pub use handler::{AioChange, AioHandler, Callback, Removed};
 pub use registration::Registration;
+pub use watch::{Condition, Watch, WatchGuard};

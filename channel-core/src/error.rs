@@ -58,6 +58,9 @@ pub enum ErrorKind {
     /// A message carried more descriptors than could be received; those that arrived were closed, the stream is dead.
     #[error("descriptors were lost")]
     DescriptorsLost,
+    /// A task waits on an event loop, and there is none: attach the channel to one, or run the task on one.
+    #[error("not attached to an event loop")]
+    NotAttached,
     /// Waiting here could never end, because the caller is what it would wait for.
     #[error("waiting here would deadlock")]
     WouldDeadlock,
@@ -103,7 +106,7 @@ impl ErrorKind {
             Self::Refused => Io::ConnectionAborted,
             Self::Authentication => Io::PermissionDenied,
             Self::WouldDeadlock => Io::Deadlock,
-            Self::Internal => Io::Other,
+            Self::NotAttached | Self::Internal => Io::Other,
             Self::Io(kind) => kind,
         }
     }

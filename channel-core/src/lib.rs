@@ -50,8 +50,9 @@ mod vectored;
 
 pub use adapter::StdIo;
 pub use aio::{
-    AioChange, AioContext, AioHandler, Callback, EnteredContext, FdHandlers, Registration, Removed, Timer, TimerId,
-    current_context, enter_context,
+    AioChange, AioChannel, AioContext, AioHandler, Attached, Callback, Condition, DetachError, Detached,
+    EnteredContext, FdHandlers, Ready, Registration, Removed, Timer, TimerId, Watch, WatchGuard, current_context,
+    enter_context,
 };
 pub use blocking::Mode;
 pub use buffer::Buffer;

@@ -178,7 +178,7 @@ impl Handlers {
         if slots.deadline.as_ref().map(|(set, _)| *set) == deadline {
             return;
         }
-        let registration = slots.of(Direction::Read).or(slots.of(Direction::Write));
+        let registration = slots.of(Direction::Read).or_else(|| slots.of(Direction::Write));
         let new =
             deadline.zip(registration).map(|(at, registration)| (at, Timer::set(registration.context(), at, expired)));
         let old = std::mem::replace(&mut slots.deadline, new);

@@ -1,0 +1,510 @@
+//! A channel for tasks: waiting that takes no thread.
+
+use std::future::Future;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use super::waiter::{Waiter, Waits};
+use super::{AioContext, Removed, current_context};
+use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Result, WriteFlags};
+
+/// A channel for tasks: its calls are futures that wait on an event loop.
+///
+/// # Which loop
+/// [`attach`](Self::attach) ties the channel to one. A channel that is attached to none uses the loop of the thread that polls
+/// the future ([`current_context`]): the loop of the task, in other words. Where there is none, the future fails with
+/// [`NotAttached`](ErrorKind::NotAttached).
+///
+/// # Threads
+/// One task may read and another write at the same time, on whatever threads. A second waiter in one direction gets
+/// [`Busy`](ErrorKind::Busy) \[A1\]. A handshake counts as reading; `flush`, `close_write` and `close` as writing.
+///
+/// # Cancel safety
+/// [`ready`](Self::ready), [`read`](Self::read), [`readv_full`](Self::readv_full), [`write`](Self::write),
+/// [`writev_full`](Self::writev_full), [`flush`](Self::flush), [`handshake`](Self::handshake), [`close_write`](Self::close_write) and
+/// [`close`](Self::close) may be dropped at any time: nothing was done that was not returned, and a later call goes on where
+/// the dropped one stopped \[A2\]. The `_all` forms are not cancel safe, as a part may have been done.
+///
+/// # Handlers
+/// It claims the channel's handlers ([`AioChange::Claim`](crate::AioChange::Claim)) when a task first waits, and keeps them until it is
+/// detached or dropped. The channel is put into non-blocking mode.
+///
+/// ```ignore
+/// use channel_core::{AioChannel, EventLoop, MemoryChannel};
+///
+/// let (near, far) = MemoryChannel::pair()?;
+/// let (near, far) = (AioChannel::new(near), AioChannel::new(far));
+/// let event_loop = EventLoop::new()?;
+/// let heard = event_loop.spawn(async move {
+///     let mut heard = [0; 5];
+///     far.read_all(&mut heard).await.map(|()| heard)
+/// });
+/// let heard = event_loop.block_on(async {
+///     near.write_all(b"hello").await?;
+///     heard.await
+/// })??;
+/// assert_eq!(&heard, b"hello");
+/// # Ok::<(), channel_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct AioChannel {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    channel: Arc<dyn Channel>,
+    attachment: Mutex<Attachment>,
+    read: Waits,
+    write: Waits,
+}
+
+/// Where tasks wait.
+#[derive(Clone, Debug)]
+enum Attachment {
+    /// On the loop of the thread that polls.
+    None,
+    To(Arc<dyn AioContext>),
+    /// Nowhere: the channel is on its way from one loop to another.
+    Between,
+}
+
+impl Shared {
+    fn waits(&self, direction: Direction) -> &Waits {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+
+    fn attachment(&self) -> MutexGuard<'_, Attachment> {
+        self.attachment.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets tasks look again where they wait now.
+    fn set_attachment(&self, attachment: Attachment) {
+        let old = std::mem::replace(&mut *self.attachment(), attachment);
+        drop(old);
+        self.read.wake();
+        self.write.wake();
+    }
+
+    fn poll_ready(&self, waiter: &mut Waiter, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<()>> {
+        let waits = self.waits(direction);
+        let channel = &*self.channel;
+        if !waits.enter(waiter, cx.waker()) {
+            let detail = "a channel has one reader and one writer at a time, and another task waits already";
+            return Poll::Ready(Err(failed(channel, ErrorKind::Busy, detail)));
+        }
+        let attachment = self.attachment();
+        let (claimed, moved) = match &*attachment {
+            Attachment::Between => return Poll::Pending,
+            Attachment::To(context) => waits.claim(channel, direction, context),
+            Attachment::None => match current_context() {
+                Some(context) => waits.claim(channel, direction, &context),
+                None => {
+                    let detail =
+                        "no event loop runs on this thread; attach the channel to one, or run the task on a loop";
+                    (Err(failed(channel, ErrorKind::NotAttached, detail)), Removed::nothing())
+                }
+            },
+        };
+        drop(attachment);
+        drop(moved);
+        // The waker was left before this question is asked: what changes from now on wakes it.
+        let result = match claimed {
+            Ok(()) if !channel.readiness(direction).is_ready() => return Poll::Pending,
+            Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        };
+        waits.leave(waiter);
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for direction in [Direction::Read, Direction::Write] {
+            drop(self.waits(direction).release(&*self.channel, direction));
+        }
+    }
+}
+
+fn failed(channel: &dyn Channel, kind: ErrorKind, detail: &'static str) -> Error {
+    Error::new(kind, channel.layer(), detail).during("ready").on(channel.name())
+}
+
+impl AioChannel {
+    /// `channel`, for tasks; attached to no loop.
+    #[must_use]
+    pub fn new(channel: impl Channel) -> Self {
+        Self::from_arc(Arc::new(channel))
+    }
+
+    /// A channel that others know, too.
+    #[must_use]
+    pub fn from_arc(channel: Arc<dyn Channel>) -> Self {
+        channel.set_blocking(false);
+        let attachment = Mutex::new(Attachment::None);
+        Self { shared: Arc::new(Shared { channel, attachment, read: Waits::default(), write: Waits::default() }) }
+    }
+
+    /// The channel itself: for what does not wait, such as its name, cork and `shutdown`.
+    #[must_use]
+    pub fn channel(&self) -> &Arc<dyn Channel> {
+        &self.shared.channel
+    }
+
+    /// Ties the channel to `context`: from now on tasks wait there, whatever thread they run on, until the returned guard is
+    /// detached or dropped. A task that waits already moves along.
+    ///
+    /// # Errors
+    /// [`Busy`](ErrorKind::Busy) if it is attached already, or on its way to another loop.
+    pub fn attach(&self, context: Arc<dyn AioContext>) -> Result<Attached> {
+        let mut attachment = self.shared.attachment();
+        if !matches!(*attachment, Attachment::None) {
+            let detail = "it is attached to a loop already; detach it there first";
+            return Err(failed(&*self.shared.channel, ErrorKind::Busy, detail).during("attach"));
+        }
+        *attachment = Attachment::To(Arc::clone(&context));
+        drop(attachment);
+        let attached = Attached { shared: Arc::clone(&self.shared), context };
+        attached.shared.read.wake();
+        attached.shared.write.wake();
+        Ok(attached)
+    }
+
+    /// Waits until `direction` can make progress; the call that follows may still say would-block once. (QEMU:
+    /// `qio_channel_yield`.)
+    ///
+    /// # Errors
+    /// [`Busy`](ErrorKind::Busy) for a second waiter in one direction; [`NotAttached`](ErrorKind::NotAttached) without a loop; what setting
+    /// a handler fails with.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub fn ready(&self, direction: Direction) -> Ready<'_> {
+        Ready { channel: self, direction, waiter: Waiter::future() }
+    }
+
+    /// As [`ready`](Self::ready), for those who implement futures by hand. Of two who poll one direction in this way only the
+    /// last is woken.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready).
+    pub fn poll_ready(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<()>> {
+        self.shared.poll_ready(&mut Waiter::poll(), cx, direction)
+    }
+
+    /// Makes `attempt` until it gives anything but would-block, waiting in between for `direction`: what every call here is made
+    /// of, and what a call with other arguments can be made of.
+    ///
+    /// # Errors
+    /// What `attempt` fails with, and as [`ready`](Self::ready).
+    ///
+    /// # Cancel safety
+    /// As `attempt`: it waits outside of it.
+    pub async fn drive<T>(
+        &self,
+        direction: Direction,
+        mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match attempt(&*self.shared.channel) {
+                Err(error) if error.is_would_block() => self.ready(direction).await?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Reads into `buf`, at least one byte; 0 is the clean end.
+    ///
+    /// # Errors
+    /// As [`Channel::readv_full`] and [`ready`](Self::ready), never would-block.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is read unless it is returned.
+    pub async fn read(&self, buf: &mut [u8]) -> Result<usize> {
+        self.readv_full(&mut [IoSliceMut::new(buf)], None, ReadFlags::empty()).await
+    }
+
+    /// [`Channel::readv_full`] that waits.
+    ///
+    /// # Errors
+    /// As [`Channel::readv_full`] and [`ready`](Self::ready); would-block only with [`ReadFlags::DONT_WAIT`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn readv_full(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        mut fds: Option<&mut Vec<OwnedFd>>,
+        flags: ReadFlags,
+    ) -> Result<usize> {
+        if flags.contains(ReadFlags::DONT_WAIT) {
+            return self.shared.channel.readv_full(bufs, fds, flags);
+        }
+        let flags = flags | ReadFlags::DONT_WAIT;
+        self.drive(Direction::Read, |channel| channel.readv_full(bufs, fds.as_deref_mut(), flags)).await
+    }
+
+    /// Fills `buf`.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if the stream ends first; an error says how many bytes were read.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: what was read is in `buf`, and nobody says how much.
+    pub async fn read_all(&self, buf: &mut [u8]) -> Result<()> {
+        if self.read_all_eof(buf).await? || buf.is_empty() {
+            return Ok(());
+        }
+        Err(self.ended_early(0))
+    }
+
+    /// Fills `buf` and returns `true`, or returns `false` if the stream ended before the first byte.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if it ends in the middle.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe.
+    pub async fn read_all_eof(&self, buf: &mut [u8]) -> Result<bool> {
+        let mut done = 0;
+        while let rest @ [_, ..] = &mut buf[done..] {
+            match self.read(rest).await.map_err(|error| error.with_bytes_done(done))? {
+                0 if done == 0 => return Ok(false),
+                0 => return Err(self.ended_early(done)),
+                count => done += count,
+            }
+        }
+        Ok(true)
+    }
+
+    fn ended_early(&self, done: usize) -> Error {
+        let channel = &self.shared.channel;
+        let detail = "the stream ended before all data was read";
+        let error = Error::new(ErrorKind::UnexpectedEof, channel.layer(), detail).during("read");
+        error.on(channel.name()).with_bytes_done(done)
+    }
+
+    /// Writes from `buf`; returns how many bytes were taken.
+    ///
+    /// # Errors
+    /// As [`Channel::writev_full`] and [`ready`](Self::ready), never would-block.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is taken unless it is returned.
+    pub async fn write(&self, buf: &[u8]) -> Result<usize> {
+        self.writev_full(&[IoSlice::new(buf)], &[], WriteFlags::empty()).await
+    }
+
+    /// [`Channel::writev_full`] that waits until something is taken. It does not wait until that has left: what a layer holds
+    /// leaves by itself while tasks wait here, and [`flush`](Self::flush) tells when.
+    ///
+    /// # Errors
+    /// As [`Channel::writev_full`] and [`ready`](Self::ready); would-block only with [`WriteFlags::DONT_WAIT`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
+        if flags.contains(WriteFlags::DONT_WAIT) {
+            return self.shared.channel.writev_full(bufs, fds, flags);
+        }
+        let flags = flags | WriteFlags::DONT_WAIT;
+        self.drive(Direction::Write, |channel| channel.writev_full(bufs, fds, flags)).await
+    }
+
+    /// Writes all of `buf`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); an error says how many bytes were taken.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: nobody says how much was taken.
+    pub async fn write_all(&self, buf: &[u8]) -> Result<()> {
+        let mut done = 0;
+        while let rest @ [_, ..] = &buf[done..] {
+            match self.write(rest).await.map_err(|error| error.with_bytes_done(done))? {
+                0 => {
+                    let detail = "a write of a non-empty buffer took nothing";
+                    let error = Error::new(ErrorKind::Internal, self.shared.channel.layer(), detail);
+                    return Err(error.with_bytes_done(done));
+                }
+                count => done += count,
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes everything held, through every layer; see [`Channel::flush`].
+    ///
+    /// # Errors
+    /// As [`Channel::flush`] and [`ready`](Self::ready), never would-block.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn flush(&self) -> Result<()> {
+        self.drive(Direction::Write, Channel::flush).await
+    }
+
+    /// Drives this layer and all below it to open; see [`Channel::handshake`]. A loop is never stalled: each step takes what
+    /// has arrived, and the limit runs on the loop's timer.
+    ///
+    /// # Errors
+    /// As [`Channel::handshake`] and [`ready`](Self::ready), never would-block.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: another call goes on where this one stopped. Dropping the channel instead frees everything, and nothing is
+    /// called later \[N4\].
+    pub async fn handshake(&self) -> Result<()> {
+        self.drive(Direction::Read, Channel::handshake).await
+    }
+
+    /// Ends our output politely; see [`Channel::close_write`].
+    ///
+    /// # Errors
+    /// As [`Channel::close_write`] and [`ready`](Self::ready), never would-block.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn close_write(&self) -> Result<()> {
+        self.drive(Direction::Write, Channel::close_write).await
+    }
+
+    /// Ends our output politely within [`Limits::linger`](crate::Limits::linger), then releases everything; see
+    /// [`Channel::close`]. A task that waits to read is woken and gets [`Closed`](ErrorKind::Closed).
+    ///
+    /// # Errors
+    /// As [`Channel::close`] and [`ready`](Self::ready), never would-block.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn close(&self) -> Result<()> {
+        self.drive(Direction::Write, Channel::close).await
+    }
+}
+
+/// The future of [`AioChannel::ready`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Ready<'a> {
+    channel: &'a AioChannel,
+    direction: Direction,
+    waiter: Waiter,
+}
+
+impl Future for Ready<'_> {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Self { channel, direction, waiter } = &mut *self;
+        channel.shared.poll_ready(waiter, cx, *direction)
+    }
+}
+
+impl Drop for Ready<'_> {
+    fn drop(&mut self) {
+        self.channel.shared.waits(self.direction).leave(&mut self.waiter);
+    }
+}
+
+/// A channel that is attached to a loop; made by [`AioChannel::attach`].
+///
+/// Dropping it detaches the channel without waiting for a handler that is running.
+#[derive(Debug)]
+pub struct Attached {
+    shared: Arc<Shared>,
+    context: Arc<dyn AioContext>,
+}
+
+impl Attached {
+    /// The loop.
+    #[must_use]
+    pub fn context(&self) -> &Arc<dyn AioContext> {
+        &self.context
+    }
+
+    /// Takes the channel, and the channels below it, off its loop. (QEMU: `qio_channel_detach_aio_context`, of old.)
+    ///
+    /// When this returns, no handler of the old loop runs, or ever will: the [`Detached`] says so. Tasks that wait go on
+    /// waiting; they are woken on the loop it is attached to next.
+    ///
+    /// # Blocking
+    /// For as long as a handler that is running takes to wake its task.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) inside such a handler, in the `wake` of a task's waker: the channel stays attached.
+    pub fn detach(self) -> Result<Detached, DetachError> {
+        *self.shared.attachment() = Attachment::Between;
+        let mut idle = Ok(());
+        for direction in [Direction::Read, Direction::Write] {
+            let removed = self.shared.waits(direction).release(&*self.shared.channel, direction);
+            let waited = removed.wait();
+            idle = idle.and(waited);
+        }
+        match idle {
+            Ok(()) => {
+                let detached = Detached { shared: Arc::clone(&self.shared) };
+                std::mem::drop(self);
+                Ok(detached)
+            }
+            Err(error) => {
+                self.shared.set_attachment(Attachment::To(Arc::clone(&self.context)));
+                Err(DetachError { attached: self, error })
+            }
+        }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if matches!(&*self.shared.attachment(), Attachment::Between) {
+            return; // detached: that is the other one's now
+        }
+        self.shared.set_attachment(Attachment::None);
+        for direction in [Direction::Read, Direction::Write] {
+            drop(self.shared.waits(direction).release(&*self.shared.channel, direction));
+        }
+    }
+}
+
+/// A channel on its way from one loop to another: no handler of it runs anywhere, which only [`Attached::detach`] can say.
+///
+/// Tasks that wait for the channel wait on. Dropping this leaves the channel unattached.
+#[derive(Debug)]
+pub struct Detached {
+    shared: Arc<Shared>,
+}
+
+impl Detached {
+    /// Puts the channel on another loop, on whatever thread that runs; tasks that wait are woken there.
+    #[must_use]
+    pub fn attach(self, context: Arc<dyn AioContext>) -> Attached {
+        let shared = Arc::clone(&self.shared);
+        shared.set_attachment(Attachment::To(Arc::clone(&context)));
+        Attached { shared, context }
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        if matches!(&*self.shared.attachment(), Attachment::Between) {
+            self.shared.set_attachment(Attachment::None);
+        }
+    }
+}
+
+/// A channel that could not be detached, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct DetachError {
+    /// The channel, attached as before.
+    pub attached: Attached,
+    /// Why.
+    #[source]
+    pub error: Error,
+}

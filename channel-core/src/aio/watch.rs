@@ -1,0 +1,375 @@
+//! Watches: a callback for conditions of a channel, until it says that it has seen enough.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bitflags::bitflags;
+
+use super::hangup::HangUps;
+use super::{AioChange, AioContext, AioHandler, Callback, Registration};
+use crate::{Channel, Direction, Error, ErrorKind, Result};
+
+bitflags! {
+    /// What a watch waits for, and what its callback is told. (QEMU: `GIOCondition`.)
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct Condition: u8 {
+        /// A read can make progress: data, the end, or an error; so a hang-up is this, too.
+        const IN = 1 << 0;
+        /// A write can make progress, or fail at once.
+        const OUT = 1 << 1;
+        /// The descriptor below the layers hung up (`POLLHUP`): the peer is gone in both directions. Data may still be there to
+        /// read.
+        const HUP = 1 << 2;
+        /// The descriptor below the layers has an error (`POLLERR`): the connection was reset, or nobody reads the pipe any more.
+        const ERR = 1 << 3;
+    }
+}
+
+/// The callback of a watch: what is the case, and whether to go on.
+type Call = Box<dyn FnMut(&dyn Channel, Condition) -> ControlFlow<()> + Send>;
+
+impl dyn Channel {
+    /// A watch for `condition`, attached to no loop yet. It keeps the channel alive; [`Watch::weak`] does not. (QEMU:
+    /// `qio_channel_create_watch`.)
+    pub fn create_watch(self: &Arc<Self>, condition: Condition) -> Watch {
+        Watch { channel: Kept::Alive(Arc::clone(self)), condition }
+    }
+
+    /// `create_watch` and [`Watch::attach`] in one. (QEMU: `qio_channel_add_watch`.)
+    ///
+    /// # Errors
+    /// As [`Watch::attach`].
+    pub fn add_watch(
+        self: &Arc<Self>,
+        context: Arc<dyn AioContext>,
+        condition: Condition,
+        callback: impl FnMut(&dyn Channel, Condition) -> ControlFlow<()> + Send + 'static,
+    ) -> Result<WatchGuard> {
+        self.create_watch(condition).attach(context, callback)
+    }
+}
+
+/// A watch that no loop has yet.
+///
+/// # Conditions
+/// `IN` and `OUT` are those of [`Channel::readiness`]: bytes held in any layer count. A watch for them is *the* reader or *the* writer of
+/// the channel's handlers \[G3\]: with a handler, a task or another such watch in that direction it cannot be attached. Watches for
+/// `HUP` and `ERR` alone stand beside anything, and any number of them. Those two are what poll(2) says of the descriptors of
+/// the lowest channel, told each time they appear, and only to those who asked; channels without such descriptors (memory,
+/// files) have none.
+///
+/// ```ignore
+/// use channel_core::{Channel, ChannelExt, Condition, EventLoop, MemoryChannel};
+/// use std::ops::ControlFlow;
+/// use std::sync::Arc;
+///
+/// let (near, far) = MemoryChannel::pair()?;
+/// let near: Arc<dyn Channel> = Arc::new(near);
+/// let event_loop = EventLoop::new()?;
+/// let stop = Arc::clone(&event_loop);
+/// let guard = near.add_watch(event_loop.clone(), Condition::IN, move |channel, _| {
+///     let mut heard = [0; 16];
+///     assert_eq!(channel.read(&mut heard).unwrap(), 5);
+///     stop.stop();
+///     ControlFlow::Break(())
+/// })?;
+/// far.write_all(b"hello")?;
+/// event_loop.run()?;
+/// drop(guard);
+/// # Ok::<(), channel_core::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a watch does nothing until it is attached to a loop"]
+pub struct Watch {
+    channel: Kept,
+    condition: Condition,
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    Alive(Arc<dyn Channel>),
+    Weakly(Weak<dyn Channel>),
+}
+
+impl Kept {
+    fn channel(&self) -> Option<Arc<dyn Channel>> {
+        match self {
+            Self::Alive(channel) => Some(Arc::clone(channel)),
+            Self::Weakly(channel) => channel.upgrade(),
+        }
+    }
+}
+
+impl Watch {
+    /// The same watch, which does not keep its channel alive: it ends when the channel is dropped.
+    pub fn weak(self) -> Self {
+        let channel = match self.channel {
+            Kept::Alive(channel) => Kept::Weakly(Arc::downgrade(&channel)),
+            weak @ Kept::Weakly(_) => weak,
+        };
+        Self { channel, ..self }
+    }
+
+    /// What it waits for.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.condition
+    }
+
+    /// The name of its channel.
+    #[must_use]
+    pub fn name(&self) -> Option<Arc<str>> {
+        self.channel.channel()?.name()
+    }
+
+    /// Attaches it to `context`, whose thread calls `callback` with those conditions asked for that are the case, one call at a
+    /// time, until that says [`ControlFlow::Break`], the returned guard is dropped, or the channel is closed. Then `callback` is
+    /// dropped, with what it captured. \[G1\] \[G2\]
+    ///
+    /// It is level-triggered for `IN` and `OUT`, as a handler is \[H1\]: one that returns without calling the channel does not make its
+    /// loop spin.
+    ///
+    /// # Errors
+    /// [`Busy`](ErrorKind::Busy) for `IN` or `OUT` where there is a handler, a task or another watch in that direction;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a watch without conditions; [`Closed`](ErrorKind::Closed) where a weakly kept
+    /// channel has gone; what setting a handler fails with. `callback` is dropped.
+    pub fn attach(
+        self,
+        context: Arc<dyn AioContext>,
+        callback: impl FnMut(&dyn Channel, Condition) -> ControlFlow<()> + Send + 'static,
+    ) -> Result<WatchGuard> {
+        let Some(channel) = self.channel.channel() else {
+            return Err(Error::new(ErrorKind::Closed, "channel", "it was dropped").during("add_watch"));
+        };
+        let failed = |error: Error| error.during("add_watch").on(channel.name());
+        if self.condition.is_empty() {
+            let detail = "a watch needs at least one condition";
+            return Err(failed(Error::new(ErrorKind::InvalidInput, channel.layer(), detail)));
+        }
+        let hang_ups = (self.condition & (Condition::HUP | Condition::ERR)).is_empty();
+        let hang_ups = if hang_ups { None } else { HangUps::of(&*channel).map_err(failed)? };
+        let active = Arc::new_cyclic(|active: &Weak<Active>| {
+            let dispatched = active.clone();
+            let dispatch = AioHandler::new(Arc::clone(&context), move || {
+                if let Some(active) = dispatched.upgrade() {
+                    active.dispatch();
+                }
+            });
+            Active {
+                channel: self.channel,
+                condition: self.condition,
+                seen: AtomicU8::new(0),
+                registration: Registration::new(dispatch),
+                state: Mutex::new(State { call: Some(Box::new(callback)), ..State::default() }),
+                hang_ups,
+            }
+        });
+        let guard = WatchGuard(active);
+        guard.0.set(&*channel, &context).map_err(failed)?;
+        Ok(guard)
+    }
+}
+
+/// A watch on its loop; dropping it removes the watch.
+///
+/// No call starts after the drop; one that runs on another thread is not waited for.
+#[derive(Debug)]
+#[must_use = "dropping the guard removes the watch"]
+pub struct WatchGuard(Arc<Active>);
+
+impl WatchGuard {
+    /// The name of its channel.
+    #[must_use]
+    pub fn name(&self) -> Option<Arc<str>> {
+        self.0.channel.channel()?.name()
+    }
+
+    /// Whether the watch is over: its callback said so, or the channel has let go of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.state().over
+    }
+
+    /// Removes the watch and waits until no call of it is running.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) inside its callback: there will be no other call.
+    pub fn remove_and_wait(self) -> Result<()> {
+        self.0.finish();
+        self.0.registration.wait_until_idle()
+    }
+
+    /// Leaves the watch to its loop: it stays until its callback says [`ControlFlow::Break`] or the channel is closed.
+    pub fn forget(self) {
+        self.0.state().left = Some(Arc::clone(&self.0));
+        // Over by now, or from now on whoever ends it lets go of it.
+        if self.is_over() {
+            let left = self.0.state().left.take();
+            drop(left);
+        }
+    }
+}
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        if self.0.state().left.is_none() {
+            self.0.finish();
+        }
+    }
+}
+
+/// A watch on its loop.
+struct Active {
+    channel: Kept,
+    condition: Condition,
+    /// Conditions that came up and were not told yet.
+    seen: AtomicU8,
+    /// Makes the calls one at a time, and none after the end.
+    registration: Arc<Registration>,
+    state: Mutex<State>,
+    hang_ups: Option<HangUps>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The callback, while it is not running.
+    call: Option<Call>,
+    read: Option<AioHandler>,
+    write: Option<AioHandler>,
+    /// What the loop polls for hang-ups.
+    polled: Option<Arc<OwnedFd>>,
+    /// The watch itself, where its guard was forgotten.
+    left: Option<Arc<Active>>,
+    over: bool,
+}
+
+/// What a handler of a watch holds: when the channel lets go of it, the watch is over.
+struct Link(Weak<Active>);
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(active) = self.0.upgrade() {
+            active.finish();
+        }
+    }
+}
+
+impl Active {
+    /// Sets what the conditions need.
+    fn set(self: &Arc<Self>, channel: &dyn Channel, context: &Arc<dyn AioContext>) -> Result<()> {
+        let handler = |condition: Condition| {
+            if !self.condition.contains(condition) {
+                return None;
+            }
+            let link = Link(Arc::downgrade(self));
+            Some(AioHandler::new(Arc::clone(context), move || {
+                if let Some(active) = link.0.upgrade() {
+                    active.see(condition);
+                }
+            }))
+        };
+        let (read, write) = (handler(Condition::IN), handler(Condition::OUT));
+        let polled = self.hang_ups.as_ref().map(HangUps::fd);
+        {
+            // First, so that whatever fails below can be undone.
+            let mut state = self.state();
+            (state.read, state.write, state.polled) = (read.clone(), write.clone(), polled.cloned());
+        }
+        let claim = |handler: &Option<AioHandler>| handler.clone().map_or(AioChange::Keep, AioChange::Claim);
+        if read.is_some() || write.is_some() {
+            drop(channel.set_aio_fd_handler(claim(&read), claim(&write))?);
+        }
+        if let Some(polled) = polled {
+            let active = Arc::downgrade(self);
+            let callback: Callback = Arc::new(move || {
+                if let Some(active) = active.upgrade() {
+                    active.see_hang_ups();
+                }
+            });
+            context.set_fd_handler(polled, Direction::Read, Some(callback))?;
+        }
+        if self.state().over {
+            self.clear(read, write, polled); // it ended while it was set, perhaps before all of it was
+        }
+        Ok(())
+    }
+
+    /// `condition` came up.
+    fn see(&self, condition: Condition) {
+        self.seen.fetch_or(condition.bits(), Ordering::AcqRel);
+        self.registration.run();
+    }
+
+    fn see_hang_ups(&self) {
+        match self.hang_ups.as_ref().map(HangUps::take) {
+            Some(Some(seen)) if seen.intersects(self.condition) => self.see(seen & self.condition),
+            Some(None) => self.finish(), // the channel let go of its descriptors
+            _ => {}
+        }
+    }
+
+    fn dispatch(&self) {
+        let mut seen = Condition::from_bits_truncate(self.seen.swap(0, Ordering::AcqRel));
+        if let Some(Some(also)) = self.hang_ups.as_ref().map(HangUps::take) {
+            seen |= also & self.condition;
+        }
+        let Some(channel) = self.channel.channel() else {
+            return self.finish();
+        };
+        let Some(mut call) = self.state().call.take() else { return };
+        if seen.is_empty() || call(&*channel, seen).is_continue() {
+            let mut state = self.state();
+            if !state.over {
+                state.call = Some(call);
+                return;
+            }
+        }
+        self.finish();
+        drop(call); // the user's: not under the lock
+    }
+
+    /// Removes it from everywhere and drops the callback, unless that is running: then it is dropped after.
+    fn finish(&self) {
+        self.registration.remove();
+        let mut state = self.state();
+        state.over = true;
+        let State { call, read, write, polled, left, .. } = &mut *state;
+        let (call, read, write, polled, left) = (call.take(), read.take(), write.take(), polled.take(), left.take());
+        drop(state);
+        self.clear(read, write, polled.as_ref());
+        drop((call, left));
+    }
+
+    fn clear(&self, read: Option<AioHandler>, write: Option<AioHandler>, polled: Option<&Arc<OwnedFd>>) {
+        if let Some(polled) = polled {
+            // The loop may have gone first.
+            let _ = self.registration.context().set_fd_handler(polled, Direction::Read, None);
+        }
+        if read.is_none() && write.is_none() {
+            return;
+        }
+        if let Some(channel) = self.channel.channel() {
+            let release = |handler: Option<AioHandler>| handler.map_or(AioChange::Keep, AioChange::Release);
+            // A channel that was closed has let go of them.
+            let _ = channel.set_aio_fd_handler(release(read), release(write));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No user code runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Active {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("name", &self.channel.channel().and_then(|channel| channel.name()))
+            .field("condition", &self.condition)
+            .field("over", &self.state().over)
+            .finish_non_exhaustive()
+    }
+}
