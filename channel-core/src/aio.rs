@@ -6,9 +6,11 @@
 //! * `fd_handlers`: the handlers of a leaf, which lie on a descriptor.
 //! * `channel`: a channel for tasks, and its way from loop to loop; `waiter` has who waits in it.
 //! * `watch`: a callback for conditions; `hangup` for those that are no readiness.
+//! * `event_loop`: the loop that ships, and its tasks.
 
 mod channel;
 mod context;
+mod event_loop;
 mod fd_handlers;
 mod handler;
 mod hangup;
@@ -18,6 +20,7 @@ mod watch;
 
 pub use channel::{AioChannel, Attached, DetachError, Detached, Ready};
 pub use context::{AioContext, EnteredContext, Timer, TimerId, current_context, enter_context};
+pub use event_loop::{EventLoop, Task};
 pub use fd_handlers::FdHandlers;
 pub use handler::{AioChange, AioHandler, Callback, Removed};
 pub use registration::Registration;

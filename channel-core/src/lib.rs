@@ -51,8 +51,8 @@ mod vectored;
 pub use adapter::StdIo;
 pub use aio::{
     AioChange, AioChannel, AioContext, AioHandler, Attached, Callback, Condition, DetachError, Detached,
-    EnteredContext, FdHandlers, Ready, Registration, Removed, Timer, TimerId, Watch, WatchGuard, current_context,
-    enter_context,
+    EnteredContext, EventLoop, FdHandlers, Ready, Registration, Removed, Task, Timer, TimerId, Watch, WatchGuard,
+    current_context, enter_context,
 };
 pub use blocking::Mode;
 pub use buffer::Buffer;

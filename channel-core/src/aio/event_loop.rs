@@ -1,0 +1,261 @@
+//! The event loop that ships.
+//!
+//! * `poller`: descriptors, their handlers, and epoll.
+//! * `inbox`: what any thread may leave for the loop, and how it is woken.
+//! * `timers`: callbacks that wait for their time.
+//! * `executor`: tasks.
+
+mod executor;
+mod inbox;
+mod poller;
+mod timers;
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::Event;
+use rustix::io::Errno;
+
+pub use executor::Task;
+
+use self::inbox::{Inbox, Until, Work};
+use self::poller::Poller;
+use super::{AioContext, Callback, EnteredContext, TimerId, enter_context};
+use crate::{Direction, Error, ErrorKind, Result};
+
+/// The event loop of this crate: descriptors, timers, callbacks from any thread, and tasks.
+///
+/// One thread at a time runs it, with [`run`](Self::run), [`run_once`](Self::run_once) or [`block_on`](Self::block_on);
+/// any thread that has the `Arc` may use it meanwhile. It is level-triggered epoll(7) with an eventfd(2) to wake it; a turn
+/// costs what is ready, and a loop with nothing to do sleeps in one epoll_wait(2).
+///
+/// ```
+/// use channel_core::{AioChange, AioHandler, Channel, ChannelExt, EventLoop, MemoryChannel};
+/// use std::sync::Arc;
+///
+/// let event_loop = EventLoop::new()?;
+/// let (near, far) = MemoryChannel::pair()?;
+/// let near = Arc::new(near);
+/// near.set_blocking(false);
+///
+/// let (channel, stopper) = (near.clone(), event_loop.clone());
+/// let handler = AioHandler::new(event_loop.clone(), move || {
+///     let mut heard = [0; 16];
+///     match channel.read(&mut heard) {
+///         Ok(count) => assert_eq!(&heard[..count], b"hello"),
+///         Err(error) => assert!(error.is_would_block()),
+///     }
+///     stopper.stop();
+/// });
+/// near.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep)?;
+///
+/// far.write_all(b"hello")?;
+/// event_loop.run()?; // until a handler says stop
+/// near.close()?; // lets go of the handler, which holds the channel and the loop
+/// # Ok::<(), channel_core::Error>(())
+/// ```
+///
+/// # A turn
+/// 1. It sleeps in epoll_wait(2) until something is ready or due, unless something is scheduled already.
+/// 2. The handlers of the descriptors that are ready are called.
+/// 3. The timers that are due run, in the order of their deadlines.
+/// 4. What was scheduled before this point runs, callbacks and woken tasks in the order they came; what these schedule, and a task
+///    that wakes itself, wait for the next turn, which then does not sleep. So none of the four starves another.
+///
+/// While it runs, the loop is the [`current_context`](crate::current_context) of its thread.
+///
+/// # Panics of callbacks
+/// A callback or a task that panics unwinds out of the call that runs the loop. The loop is as good as before: what the turn had
+/// not come to runs in the next one.
+///
+/// # Who keeps whom
+/// A handler set on a channel holds the loop ([`AioHandler::context`](crate::AioHandler::context)), and the loop holds the callbacks that are
+/// set, scheduled or waiting for their time. So a loop is freed when every channel has let go of its handlers (cleared,
+/// closed or dropped) and the handles are gone; a callback that holds a channel that holds that very callback is for
+/// its owner to clear. Dropping the loop drops what is left, and cancels the tasks that are due.
+pub struct EventLoop {
+    poller: Poller,
+    inbox: Arc<Inbox>,
+    /// The thread that runs the loop now.
+    runner: Mutex<Option<ThreadId>>,
+}
+
+impl EventLoop {
+    /// A loop that nobody runs yet. It has two descriptors of its own, an epoll(7) instance and an eventfd(2).
+    ///
+    /// # Errors
+    /// Where they cannot be had (`EMFILE`, `ENFILE`, `ENOMEM`).
+    pub fn new() -> Result<Arc<Self>> {
+        let inbox = Arc::new(Inbox::new()?);
+        let poller = Poller::new(inbox.wake_fd())?;
+        Ok(Arc::new(Self { poller, inbox, runner: Mutex::default() }))
+    }
+
+    /// Takes one turn: waits until there is something to do, does it, and says how many callbacks and tasks ran.
+    ///
+    /// `Some(Duration::ZERO)` does not wait, and `None` waits for ever. 0 means that the time has passed.
+    ///
+    /// # Errors
+    /// [`Busy`](ErrorKind::Busy) while another thread runs the loop, [`WouldDeadlock`](ErrorKind::WouldDeadlock) inside one of its
+    /// callbacks or tasks, and what epoll_wait(2) fails with; an interrupted one goes on.
+    ///
+    /// # Panics
+    /// If a callback or a task does; the loop can be run again.
+    pub fn run_once(self: &Arc<Self>, timeout: Option<Duration>) -> Result<usize> {
+        let _running = self.begin("run_once")?;
+        self.turn(&Until::Something, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    /// Takes turns until [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// As [`run_once`](Self::run_once).
+    ///
+    /// # Panics
+    /// As [`run_once`](Self::run_once).
+    pub fn run(self: &Arc<Self>) -> Result<()> {
+        let _running = self.begin("run")?;
+        while !self.inbox.take_stop() {
+            self.turn(&Until::Stopped, None)?;
+        }
+        Ok(())
+    }
+
+    /// Makes [`run`](Self::run) return, when the turn under way is over; if nobody runs the loop, the next `run` returns at once.
+    /// Several calls before `run` returns count as one. Any thread may call this; it never blocks.
+    pub fn stop(&self) {
+        self.inbox.stop();
+    }
+
+    /// Makes the calling thread the one that runs the loop.
+    fn begin(self: &Arc<Self>, operation: &'static str) -> Result<Running<'_>> {
+        let us = thread::current().id();
+        let mut runner = self.runner();
+        match *runner {
+            None => *runner = Some(us),
+            Some(thread) if thread == us => {
+                let detail = "this thread is inside the loop already";
+                return Err(Error::new(ErrorKind::WouldDeadlock, LAYER, detail).during(operation));
+            }
+            Some(_) => {
+                let detail = "another thread runs the loop";
+                return Err(Error::new(ErrorKind::Busy, LAYER, detail).during(operation));
+            }
+        }
+        drop(runner);
+        Ok(Running { event_loop: self, _entered: enter_context(Arc::clone(self) as Arc<dyn AioContext>) })
+    }
+
+    /// Turns until something has run, the deadline has passed, or what `until` says has happened; how much ran.
+    fn turn(&self, until: &Until<'_>, deadline: Option<Instant>) -> Result<usize> {
+        loop {
+            let timeout = self.inbox.fall_asleep(until, deadline);
+            let mut space = poller::batch();
+            let ready = self.poller.wait(&mut space, timeout);
+            let over = self.inbox.wake_up(until);
+            let ran = self.call_handlers(ready?) + self.run_timers() + self.run_work();
+            if ran > 0 || over || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(ran);
+            }
+        }
+    }
+
+    fn call_handlers(&self, ready: &[Event]) -> usize {
+        let mut called = 0;
+        self.poller.begin_batch();
+        for event in ready {
+            for direction in [Direction::Read, Direction::Write] {
+                if let Some(callback) = self.poller.handler(event, direction) {
+                    callback();
+                    called += 1;
+                }
+            }
+        }
+        called
+    }
+
+    fn run_timers(&self) -> usize {
+        let mut ran = 0;
+        self.inbox.expire_timers();
+        while let Some(callback) = self.inbox.next_due() {
+            callback();
+            ran += 1;
+        }
+        ran
+    }
+
+    fn run_work(&self) -> usize {
+        let count = self.inbox.waiting();
+        for _ in 0..count {
+            match self.inbox.next() {
+                Some(Work::Callback(callback)) => callback(),
+                Some(Work::Task(task)) => drop(task.run()),
+                None => {}
+            }
+        }
+        count
+    }
+
+    fn runner(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        // Nothing that can panic runs under this lock.
+        self.runner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AioContext for EventLoop {
+    fn set_fd_handler(&self, fd: &Arc<OwnedFd>, direction: Direction, callback: Option<Callback>) -> Result<()> {
+        self.poller.set(fd, direction, callback)
+    }
+
+    fn schedule(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.inbox.push(Work::Callback(callback));
+    }
+
+    /// Up to a millisecond late, which is what epoll_wait(2) can tell apart.
+    fn set_timer(&self, deadline: Instant, callback: Box<dyn FnOnce() + Send>) -> TimerId {
+        self.inbox.set_timer(deadline, callback)
+    }
+
+    fn clear_timer(&self, timer: TimerId) {
+        self.inbox.clear_timer(timer);
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheduled, timers) = self.inbox.counts();
+        f.debug_struct("EventLoop")
+            .field("descriptors", &self.poller.count())
+            .field("scheduled", &scheduled)
+            .field("timers", &timers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
+/// The calling thread runs the loop, until this is dropped.
+struct Running<'a> {
+    event_loop: &'a EventLoop,
+    _entered: EnteredContext,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.event_loop.runner() = None;
+    }
+}
+
+/// What errors call the loop.
+const LAYER: &str = "event loop";
+
+fn failed(errno: Errno, operation: &'static str) -> Error {
+    Error::from_io(errno.into(), LAYER).during(operation)
+}

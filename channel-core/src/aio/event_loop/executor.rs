@@ -1,0 +1,135 @@
+//! Tasks on an event loop.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use async_task::FallibleTask;
+
+use super::inbox::{Inbox, Until, Work};
+use super::{EventLoop, LAYER};
+use crate::{Error, ErrorKind, Result};
+
+impl EventLoop {
+    /// Starts a task: the loop polls `future` on its thread, for the first time in its next turn. Any thread may call this; it
+    /// never blocks.
+    ///
+    /// A task that is woken, by whatever thread and however often, is polled once in the next turn. The task needs the loop to
+    /// run, and does not keep it: what is due when the loop is dropped is cancelled.
+    ///
+    /// ```
+    /// use channel_core::EventLoop;
+    ///
+    /// let event_loop = EventLoop::new()?;
+    /// let task = event_loop.spawn(async { 6 * 7 });
+    /// assert_eq!(event_loop.block_on(task)??, 42);
+    /// # Ok::<(), channel_core::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// A future that panics unwinds out of the call that runs the loop, as a callback does; who awaits the task is told that
+    /// nothing comes of it.
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let inbox = Arc::clone(&self.inbox);
+        let (task, handle) = async_task::spawn(future, move |task| inbox.push(Work::Task(task)));
+        task.schedule();
+        Task(handle.fallible())
+    }
+
+    /// Runs the loop on this thread until `future` is done. The future is polled between turns, and only when it was woken; it
+    /// may borrow, and need not be `Send`. It is dropped before this returns. [`stop`](Self::stop) does not end this; it waits for
+    /// the next [`run`](Self::run).
+    ///
+    /// # Errors
+    /// As [`run_once`](Self::run_once).
+    ///
+    /// # Panics
+    /// If the future, a callback or a task does; the loop can be run again.
+    pub fn block_on<F: Future>(self: &Arc<Self>, future: F) -> Result<F::Output> {
+        let _running = self.begin("block_on")?;
+        let signal = Arc::new(Signal { woken: AtomicBool::new(true), inbox: Arc::clone(&self.inbox) });
+        let waker = Waker::from(Arc::clone(&signal));
+        let mut future = pin!(future);
+        loop {
+            if signal.woken.swap(false, Ordering::SeqCst) {
+                if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return Ok(output);
+                }
+            }
+            self.turn(&Until::Woken(&signal.woken), None)?;
+        }
+    }
+}
+
+/// A future that an [`EventLoop`] polls on its own, from [`EventLoop::spawn`].
+///
+/// Dropping this cancels the task: the future is not polled any more, and is dropped on the thread of the loop, in its next
+/// turn. [`detach`](Self::detach) lets it go on without this.
+///
+/// Awaiting it, from any executor, gives what the future gave.
+///
+/// # Errors
+/// [`Closed`](ErrorKind::Closed) if nothing comes of it: the future panicked, or the loop was dropped.
+#[must_use = "dropping it cancels the task; `detach` lets it go on"]
+pub struct Task<T>(FallibleTask<T>);
+
+impl<T> Task<T> {
+    /// Lets the task go on by itself.
+    pub fn detach(self) {
+        self.0.detach();
+    }
+
+    /// Cancels the task, and waits until the future is dropped, which takes a turn of its loop; what it gave, if it was done.
+    pub async fn cancel(self) -> Option<T> {
+        self.0.cancel().await
+    }
+
+    /// Whether the future is done, or was dropped.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|output| {
+            let detail = "the task panicked, or its loop was dropped";
+            output.ok_or_else(|| Error::new(ErrorKind::Closed, LAYER, detail).during("await"))
+        })
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task").field("is_finished", &self.is_finished()).finish_non_exhaustive()
+    }
+}
+
+/// The waker of the future that a thread blocks on.
+struct Signal {
+    woken: AtomicBool,
+    inbox: Arc<Inbox>,
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // The loop looks at `woken` with the lock of the inbox before it sleeps, and `interrupt` takes that lock.
+        if !self.woken.swap(true, Ordering::SeqCst) {
+            self.inbox.interrupt();
+        }
+    }
+}

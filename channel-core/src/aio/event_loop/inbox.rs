@@ -1,0 +1,183 @@
+//! What any thread may leave for the loop, and how the loop is woken.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_task::Runnable;
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+
+use super::timers::Timers;
+use super::{TimerId, failed};
+use crate::Result;
+
+/// What is left for the loop. Tasks and their wakers hold it, and not the loop itself.
+pub(super) struct Inbox {
+    /// Never held while a callback runs or is dropped.
+    state: Mutex<State>,
+    /// Written to end the sleep of the loop.
+    wake: OwnedFd,
+}
+
+#[derive(Default)]
+struct State {
+    work: VecDeque<Work>,
+    timers: Timers,
+    /// The loop sleeps, or is about to, without knowing of anything that came since. Who leaves something that it should
+    /// know of unsets this and writes to the eventfd: once per sleep, and never while the loop is awake.
+    asleep: bool,
+    stopped: bool,
+    /// The loop is gone.
+    closed: bool,
+}
+
+/// Something to run.
+pub(super) enum Work {
+    Callback(Box<dyn FnOnce() + Send>),
+    Task(Runnable),
+}
+
+/// What ends the sleep of a loop beside something to run.
+pub(super) enum Until<'a> {
+    Something,
+    Stopped,
+    /// Whoever sets it calls [`Inbox::interrupt`] then.
+    Woken(&'a AtomicBool),
+}
+
+/// No sleep is longer: epoll_wait(2) counts milliseconds in 31 bits.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Inbox {
+    pub(super) fn new() -> Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|errno| failed(errno, "new"))?;
+        Ok(Self { state: Mutex::default(), wake })
+    }
+
+    pub(super) fn wake_fd(&self) -> &OwnedFd {
+        &self.wake
+    }
+
+    /// Leaves `work` for the loop; it is dropped if the loop is gone.
+    pub(super) fn push(&self, work: Work) {
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            return;
+        }
+        state.work.push_back(work);
+        self.rouse(state);
+    }
+
+    pub(super) fn set_timer(&self, deadline: Instant, callback: Box<dyn FnOnce() + Send>) -> TimerId {
+        let mut state = self.lock();
+        let is_first = state.timers.first().is_none_or(|first| deadline < first);
+        let id = state.timers.set(deadline, callback);
+        if is_first {
+            self.rouse(state);
+        }
+        id
+    }
+
+    pub(super) fn clear_timer(&self, timer: TimerId) {
+        let cleared = self.lock().timers.clear(timer);
+        drop(cleared); // without the lock
+    }
+
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
+        state.stopped = true;
+        self.rouse(state);
+    }
+
+    /// Whether the loop was stopped since this was last asked.
+    pub(super) fn take_stop(&self) -> bool {
+        mem::take(&mut self.lock().stopped)
+    }
+
+    /// Ends the sleep of the loop.
+    pub(super) fn interrupt(&self) {
+        self.rouse(self.lock());
+    }
+
+    fn rouse(&self, mut state: MutexGuard<'_, State>) {
+        if mem::take(&mut state.asleep) {
+            drop(state);
+            // A counter that is full has not been seen yet, and nothing else can fail on an eventfd of our own.
+            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// How long the loop may sleep now; it has to.
+    pub(super) fn fall_asleep(&self, until: &Until<'_>, deadline: Option<Instant>) -> Option<Timespec> {
+        let mut state = self.lock();
+        let end = [state.timers.first(), deadline].into_iter().flatten().min();
+        let sleep = if !state.work.is_empty() || until.has_come(&state) {
+            Some(Duration::ZERO)
+        } else {
+            end.map(|end| end.saturating_duration_since(Instant::now()).min(LONGEST))
+        };
+        state.asleep = sleep != Some(Duration::ZERO);
+        sleep.map(|sleep| Timespec {
+            tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: sleep.subsec_nanos().into(),
+        })
+    }
+
+    /// The loop is awake; whether what ends its sleep has come.
+    pub(super) fn wake_up(&self, until: &Until<'_>) -> bool {
+        let mut state = self.lock();
+        state.asleep = false;
+        until.has_come(&state)
+    }
+
+    pub(super) fn expire_timers(&self) {
+        self.lock().timers.expire();
+    }
+
+    pub(super) fn next_due(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        self.lock().timers.next_due()
+    }
+
+    /// How much work there is.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().work.len()
+    }
+
+    pub(super) fn next(&self) -> Option<Work> {
+        self.lock().work.pop_front()
+    }
+
+    /// How much is scheduled, and how many timers are set.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.work.len(), state.timers.len())
+    }
+
+    /// Drops what is here, and what comes.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let left = (mem::take(&mut state.work), mem::take(&mut state.timers));
+        drop(state);
+        drop(left); // without the lock
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Until<'_> {
+    fn has_come(&self, state: &State) -> bool {
+        match self {
+            Self::Something => false,
+            Self::Stopped => state.stopped,
+            Self::Woken(woken) => woken.load(Ordering::SeqCst),
+        }
+    }
+}

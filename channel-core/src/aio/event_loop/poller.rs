@@ -1,0 +1,213 @@
+//! Descriptors, their handlers, and epoll.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+
+use super::{Callback, failed};
+use crate::{Direction, Result};
+
+/// The handlers of descriptors, and the epoll instance that watches them.
+pub(super) struct Poller {
+    epoll: OwnedFd,
+    /// Held while the kernel is told of a change, so that both always agree; never while a callback runs or is dropped.
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// By the number of the descriptor, which stays its own because the entry keeps it open.
+    watched: HashMap<RawFd, Watched>,
+    /// How many descriptors were ever added: tells those apart that had the same number one after the other.
+    added: u32,
+    /// How many batches of events were begun.
+    batch: u64,
+}
+
+/// A descriptor with at least one handler.
+struct Watched {
+    fd: Arc<OwnedFd>,
+    /// What the kernel puts into its events.
+    mark: u64,
+    read: Option<Handler>,
+    write: Option<Handler>,
+}
+
+struct Handler {
+    callback: Callback,
+    /// The batch it was set in: the events of that batch are none of its own.
+    batch: u64,
+}
+
+/// What a change took out of the table.
+type Gone = (Option<Handler>, Option<Watched>);
+
+/// How many events a turn takes from the kernel at most; those beyond come first in the next.
+const BATCH: usize = 256;
+
+/// Room for the events of a turn.
+pub(super) fn batch() -> [MaybeUninit<Event>; BATCH] {
+    [const { MaybeUninit::uninit() }; BATCH]
+}
+
+/// The mark of the eventfd. No descriptor has the number in its lower half.
+const WAKE: u64 = u64::MAX;
+
+impl Poller {
+    /// A poller whose sleep every write to `wake` ends. It is edge-triggered, so nobody needs to read it; the count in it would
+    /// be full after 2⁶⁴ writes.
+    pub(super) fn new(wake: &OwnedFd) -> Result<Self> {
+        let create = || {
+            let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+            epoll::add(&epoll, wake, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
+            Ok(epoll)
+        };
+        let epoll = create().map_err(|errno| failed(errno, "new"))?;
+        Ok(Self { epoll, table: Mutex::default() })
+    }
+
+    /// Sleeps until a descriptor is ready or `timeout` has passed. An interrupted sleep has no events.
+    pub(super) fn wait<'a>(
+        &self,
+        space: &'a mut [MaybeUninit<Event>],
+        timeout: Option<Timespec>,
+    ) -> Result<&'a [Event]> {
+        match epoll::wait(&self.epoll, space, timeout.as_ref()) {
+            Ok((ready, _)) => Ok(ready),
+            Err(Errno::INTR) => Ok(&[]),
+            Err(errno) => Err(failed(errno, "epoll_wait")),
+        }
+    }
+
+    /// Begins with the events that have just come: handlers set from here on are not called for them.
+    pub(super) fn begin_batch(&self) {
+        self.lock().batch += 1;
+    }
+
+    /// Whom to call for `event` in `direction`, if that is ready and the handler was there when the batch began.
+    pub(super) fn handler(&self, event: &Event, direction: Direction) -> Option<Callback> {
+        let (flags, mark) = (event.flags, event.data.u64());
+        if mark == WAKE || !flags.intersects(ready(direction)) {
+            return None;
+        }
+        let table = self.lock();
+        let watched = table.watched.get(&number(mark))?;
+        let handler = watched.handler(direction).as_ref()?;
+        let is_meant = watched.mark == mark && handler.batch != table.batch;
+        is_meant.then(|| Arc::clone(&handler.callback))
+    }
+
+    /// Sets, replaces or clears a handler. When it fails, everything is as before.
+    pub(super) fn set(&self, fd: &Arc<OwnedFd>, direction: Direction, callback: Option<Callback>) -> Result<()> {
+        let mut table = self.lock();
+        let gone = table.set(&self.epoll, fd, direction, callback.as_ref());
+        drop(table);
+        // What went, and `callback` if it was refused, may do anything when it is dropped: not under the lock.
+        gone.map(drop).map_err(|errno| failed(errno, "set_fd_handler"))
+    }
+
+    /// How many descriptors have a handler.
+    pub(super) fn count(&self) -> usize {
+        self.lock().watched.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Nothing that can panic runs under this lock.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn set(
+        &mut self,
+        epoll: &OwnedFd,
+        fd: &Arc<OwnedFd>,
+        direction: Direction,
+        callback: Option<&Callback>,
+    ) -> Result<Gone, Errno> {
+        let handler = callback.map(|callback| Handler { callback: Arc::clone(callback), batch: self.batch });
+        match self.watched.entry(fd.as_raw_fd()) {
+            Entry::Vacant(place) => {
+                if handler.is_some() {
+                    let added = self.added.wrapping_add(1);
+                    let mut new = Watched { fd: Arc::clone(fd), mark: mark(fd, added), read: None, write: None };
+                    *new.handler_mut(direction) = handler;
+                    epoll::add(epoll, fd, EventData::new_u64(new.mark), new.interest())?;
+                    self.added = added;
+                    place.insert(new);
+                }
+                Ok((None, None))
+            }
+            Entry::Occupied(mut place) => {
+                let watched = place.get_mut();
+                let before = watched.interest();
+                let old = mem::replace(watched.handler_mut(direction), handler);
+                let after = watched.interest();
+                if after.is_empty() {
+                    // This fails only where the kernel does not know the descriptor, which is what is wanted.
+                    let _ = epoll::delete(epoll, &watched.fd);
+                    return Ok((old, Some(place.remove())));
+                }
+                if after != before {
+                    if let Err(errno) = epoll::modify(epoll, &watched.fd, EventData::new_u64(watched.mark), after) {
+                        *watched.handler_mut(direction) = old;
+                        return Err(errno);
+                    }
+                }
+                Ok((old, None))
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn handler(&self, direction: Direction) -> &Option<Handler> {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+
+    fn handler_mut(&mut self, direction: Direction) -> &mut Option<Handler> {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+
+    /// What the kernel is asked to report; errors and hang-ups it reports anyway.
+    fn interest(&self) -> EventFlags {
+        let mut interest = EventFlags::empty();
+        if self.read.is_some() {
+            interest |= EventFlags::IN | EventFlags::RDHUP;
+        }
+        if self.write.is_some() {
+            interest |= EventFlags::OUT;
+        }
+        interest
+    }
+}
+
+/// The events that make `direction` ready.
+fn ready(direction: Direction) -> EventFlags {
+    let own = match direction {
+        Direction::Read => EventFlags::IN | EventFlags::RDHUP,
+        Direction::Write => EventFlags::OUT,
+    };
+    own | EventFlags::ERR | EventFlags::HUP
+}
+
+/// The number of the descriptor in the lower half, and in the upper one which of its bearers is meant.
+fn mark(fd: &Arc<OwnedFd>, added: u32) -> u64 {
+    u64::from(added) << 32 | u64::from(fd.as_raw_fd() as u32)
+}
+
+fn number(mark: u64) -> RawFd {
+    mark as u32 as RawFd
+}
