@@ -320,7 +320,7 @@ impl Channel for FileChannel {
     /// A regular file cannot be polled (epoll(7): `EPERM`): a handler is due at once, and again after each call.
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.opened("set_aio_fd_handler")?;
-        self.handlers.change(self, |_| None, read, write)
+        self.handlers.change(self.layer(), |_| None, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

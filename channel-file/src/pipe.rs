@@ -310,7 +310,7 @@ impl Channel for PipeChannel {
             let fd = self.end(direction)?.load()?;
             Some(Interest { fd, direction })
         };
-        let removed = self.handlers.change(self, polled, read, write)?;
+        let removed = self.handlers.change(self.layer(), polled, read, write)?;
         // Given up in between, by a call that did not see these handlers yet.
         if self.closed.load(Ordering::Acquire) {
             self.handlers.clear();

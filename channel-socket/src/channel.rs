@@ -392,7 +392,7 @@ impl Channel for SocketChannel {
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         let fd = self.open("set_aio_fd_handler")?;
         let polled = |direction| Some(Interest { fd: Arc::clone(&fd), direction });
-        self.handlers.change(self, polled, read, write)
+        self.handlers.change(self.layer(), polled, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

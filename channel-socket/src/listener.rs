@@ -4,10 +4,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use channel_core::{CountedFd, Direction, Error, ErrorKind, Interests, Limits, Readiness, Result};
+use channel_core::{
+    AioChange, CountedFd, Direction, Error, ErrorKind, FdHandlers, Interest, Interests, Limits, Readiness, Removed,
+    Result,
+};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, connect, listen, socket_with, sockopt,
@@ -37,6 +40,7 @@ pub struct SocketListener {
     non_blocking: AtomicBool,
     /// No accept is tried before this, because the last one met a shortage.
     pause_until: Mutex<Option<Instant>>,
+    handlers: FdHandlers,
 }
 
 /// Connections the kernel queues; it caps this at `net.core.somaxconn` (listen(2)).
@@ -89,6 +93,7 @@ impl SocketListener {
             limits: limits.clone(),
             non_blocking: AtomicBool::new(false),
             pause_until: Mutex::new(None),
+            handlers: FdHandlers::default(),
         })
     }
 
@@ -104,7 +109,10 @@ impl SocketListener {
     /// a second, so that a loop around this call does not spin.
     pub fn accept(&self) -> Result<SocketChannel> {
         loop {
-            match self.try_accept() {
+            let accepted = self.try_accept();
+            // Whatever came of it, there is no end: others will connect.
+            self.handlers.called(Direction::Read, &Ok(1));
+            match accepted {
                 Err(error) if error.is_would_block() && !self.non_blocking.load(Ordering::Relaxed) => {
                     self.readiness().block(None)?;
                 }
@@ -128,6 +136,26 @@ impl SocketListener {
         Readiness::Wait(interests)
     }
 
+    /// Sets, changes or clears the handler that an event loop calls while connections wait; as
+    /// [`Channel::set_aio_fd_handler`](channel_core::Channel::set_aio_fd_handler) for reading. (QEMU: `qio_net_listener_set_client_func`,
+    /// which accepts by itself.)
+    ///
+    /// A handler accepts in non-blocking mode until that would block. While a shortage of descriptors or memory lasts, it is taken
+    /// off its loop for a tenth of a second at a time.
+    ///
+    /// # Errors
+    /// What the context fails with; [`Busy`](ErrorKind::Busy) for a claim where there is a handler; [`Closed`](ErrorKind::Closed) after
+    /// [`close`](Self::close).
+    pub fn set_aio_fd_handler(&self, accept: AioChange) -> Result<Removed> {
+        let fd = self.fd.load().ok_or_else(|| closed("set_aio_fd_handler"))?;
+        let polled = |direction| Some(Interest { fd: Arc::clone(&fd), direction });
+        let removed = self.handlers.change("socket", polled, accept, AioChange::Keep)?;
+        if self.fd.load().is_none() {
+            self.handlers.clear(); // closed in between, by a call that did not see the handler yet
+        }
+        Ok(removed)
+    }
+
     /// Sets whether [`accept`](Self::accept) waits; from the next call on.
     pub fn set_blocking(&self, blocking: bool) {
         self.non_blocking.store(!blocking, Ordering::Relaxed);
@@ -142,6 +170,7 @@ impl SocketListener {
     /// Stops listening, wakes whoever is in [`accept`](Self::accept), and removes the unix path if it is still ours. Idempotent.
     pub fn close(&self) {
         if let Some(fd) = self.fd.take() {
+            self.handlers.clear();
             if let Some(bound) = &self.bound {
                 bound.remove();
             }
@@ -151,8 +180,7 @@ impl SocketListener {
     }
 
     fn try_accept(&self) -> Result<SocketChannel> {
-        let closed = || Error::new(ErrorKind::Closed, "socket", "close was called on the listener").during("accept");
-        let listener = self.fd.load().ok_or_else(closed)?;
+        let listener = self.fd.load().ok_or_else(|| closed("accept"))?;
         if self.pause().is_some() {
             return Err(Error::WOULD_BLOCK);
         }
@@ -164,10 +192,12 @@ impl SocketListener {
                 }
                 Err(errno) if of_one_connection(errno) => {}
                 Err(Errno::AGAIN) => return Err(Error::WOULD_BLOCK),
-                Err(_) if self.fd.load().is_none() => return Err(closed()),
+                Err(_) if self.fd.load().is_none() => return Err(closed("accept")),
                 Err(errno) => {
                     if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) {
-                        *self.pause_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PAUSE);
+                        let until = Instant::now() + PAUSE;
+                        *self.pause_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+                        self.handlers.pause(Direction::Read, until);
                     }
                     return Err(io_error(errno, "accept", &format!("at {}", self.local)));
                 }
@@ -185,6 +215,10 @@ impl SocketListener {
     fn unnamed(&self) -> Option<SocketAddress> {
         (self.family == AddressFamily::UNIX).then_some(SocketAddress::UnixUnnamed)
     }
+}
+
+fn closed(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Closed, "socket", "close was called on the listener").during(operation)
 }
 
 impl Drop for SocketListener {

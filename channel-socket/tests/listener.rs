@@ -1,15 +1,18 @@
 //! Listening: paths, waking, shortages.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use channel_core::{ChannelExt, ErrorKind, describe};
+use channel_core::{AioChange, AioHandler, ChannelExt, ErrorKind, describe};
 use channel_socket::{SocketAddress, SocketChannel, SocketListener};
+use channel_testkit::recording::Recorder;
 use channel_testkit::{child, fds, watchdog};
 
 /// A directory of its own for one test, removed afterwards.
@@ -187,6 +190,75 @@ fn a_shortage_of_descriptors_does_not_spin_and_passes() {
         assert!(errors <= 5, "{errors} attempts in a third of a second");
         setrlimit(Resource::Nofile, before).unwrap();
         listener.accept().unwrap();
+    });
+}
+
+/// A handler that accepts all there is, and what it has seen.
+fn accepting(listener: &Arc<SocketListener>, recorder: &Arc<Recorder>) -> (AioHandler, Arc<[AtomicU32; 2]>) {
+    let seen = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+    let (listener, counts) = (Arc::downgrade(listener), Arc::clone(&seen));
+    listener.upgrade().unwrap().set_blocking(false);
+    let handler = AioHandler::new(recorder.clone(), move || {
+        let Some(listener) = listener.upgrade() else { return };
+        loop {
+            match listener.accept() {
+                Ok(_) => counts[0].fetch_add(1, Ordering::Relaxed),
+                Err(error) if error.is_would_block() => break,
+                Err(_) => counts[1].fetch_add(1, Ordering::Relaxed),
+            };
+        }
+    });
+    (handler, seen)
+}
+
+#[test]
+fn a_handler_is_called_for_connections_until_it_is_cleared_or_the_listener_closed() {
+    let patience = Duration::from_secs(20);
+    let listener = Arc::new(SocketListener::bind(&any_port()).unwrap());
+    let recorder = Recorder::new();
+    let (handler, seen) = accepting(&listener, &recorder);
+    listener.set_aio_fd_handler(AioChange::Claim(handler.clone())).unwrap();
+    assert!(listener.set_aio_fd_handler(AioChange::Claim(handler.clone())).unwrap_err().is_busy());
+    let connect = || SocketChannel::connect(listener.local_address()).unwrap();
+    for count in 1..=3 {
+        let _near = connect();
+        assert!(recorder.turn_until(patience, || seen[0].load(Ordering::Relaxed) == count).unwrap());
+    }
+    listener.set_aio_fd_handler(AioChange::Release(handler.clone())).unwrap().wait().unwrap();
+    assert!(recorder.handlers().is_empty());
+    let _near = connect();
+    recorder.turn(Duration::ZERO).unwrap();
+    assert_eq!(seen[0].load(Ordering::Relaxed), 3);
+    listener.set_aio_fd_handler(AioChange::Set(handler)).unwrap();
+    listener.close();
+    assert!(recorder.handlers().is_empty());
+    let error = listener.set_aio_fd_handler(AioChange::Clear).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_loop_does_not_spin_while_descriptors_are_short_and_goes_on_afterwards() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    child::run("a_loop_does_not_spin_while_descriptors_are_short_and_goes_on_afterwards", || {
+        let listener = Arc::new(SocketListener::bind(&any_port()).unwrap());
+        let recorder = Recorder::new();
+        let (handler, seen) = accepting(&listener, &recorder);
+        listener.set_aio_fd_handler(AioChange::Set(handler)).unwrap();
+        let _near = SocketChannel::connect(listener.local_address()).unwrap();
+        let before = getrlimit(Resource::Nofile);
+        let next = fs::File::open("/dev/null").unwrap();
+        let none_left = u64::try_from(next.as_raw_fd()).unwrap(); // the number the next one would get
+        drop(next);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(none_left), ..before }).unwrap();
+        let (started, mut ran) = (Instant::now(), 0);
+        while started.elapsed() < Duration::from_millis(350) {
+            ran += recorder.turn(Duration::from_millis(50)).unwrap();
+        }
+        let errors = seen[1].load(Ordering::Relaxed);
+        assert!((2..=5).contains(&errors) && ran <= 12, "{errors} attempts and {ran} callbacks in a third of a second");
+        setrlimit(Resource::Nofile, before).unwrap();
+        let accepted = recorder.turn_until(Duration::from_secs(20), || seen[0].load(Ordering::Relaxed) == 1);
+        assert!(accepted.unwrap(), "the connection that waited was not accepted");
     });
 }
 

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use super::{AioChange, Callback, Registration, Removed};
-use crate::{Channel, Direction, Interest, Result};
+use super::{AioChange, Callback, Registration, Removed, Timer};
+use crate::{Direction, Interest, Result};
 
 /// The two handlers of a leaf channel, one per direction, kept so that they can be changed and cleared.
 ///
@@ -38,6 +39,8 @@ struct OnFd {
     idle: AtomicBool,
     /// The direction has ended.
     over: AtomicBool,
+    /// Off the loop until this timer runs.
+    pause: Mutex<Option<Timer>>,
 }
 
 impl OnFd {
@@ -49,13 +52,15 @@ impl OnFd {
             called: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            pause: Mutex::default(),
         })
     }
 
     fn arm(self: &Arc<Self>) -> Result<()> {
         let polled = self.polled();
         let Some(interest) = &*polled else { return Ok(()) };
-        if !self.armed.load(Ordering::Relaxed) && !self.over.load(Ordering::SeqCst) {
+        let off = self.over.load(Ordering::SeqCst) || self.pause().is_some();
+        if !self.armed.load(Ordering::Relaxed) && !off {
             self.set(interest, Some(self.callback()))?;
             self.armed.store(true, Ordering::SeqCst);
         }
@@ -70,7 +75,8 @@ impl OnFd {
         if !self.armed.swap(false, Ordering::SeqCst) {
             return;
         }
-        if self.called.load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
+        let off = self.over.load(Ordering::SeqCst) || self.pause().is_some();
+        if self.called.load(Ordering::SeqCst) && !off {
             self.armed.store(true, Ordering::SeqCst);
             return;
         }
@@ -115,6 +121,23 @@ impl OnFd {
         }
     }
 
+    fn pause_until(self: &Arc<Self>, until: Instant) {
+        let this = Arc::downgrade(self);
+        let timer = Timer::set(self.registration.context(), until, move || {
+            let Some(this) = this.upgrade() else { return };
+            let over = this.pause().take();
+            drop(over);
+            this.called();
+        });
+        let old = self.pause().replace(timer);
+        drop(old);
+        self.disarm();
+    }
+
+    fn pause(&self) -> MutexGuard<'_, Option<Timer>> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn polled(&self) -> MutexGuard<'_, Option<Interest>> {
         self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,10 +151,10 @@ impl FdHandlers {
     ///
     /// # Errors
     /// What the context fails with: both directions are without a handler then. [`Busy`](crate::ErrorKind::Busy), before anything is
-    /// changed, for a claim where there is a handler.
+    /// changed, for a claim where there is a handler; `layer` is what it calls the channel.
     pub fn change(
         &self,
-        channel: &dyn Channel,
+        layer: &'static str,
         polled: impl Fn(Direction) -> Option<Interest>,
         read: AioChange,
         write: AioChange,
@@ -139,7 +162,7 @@ impl FdHandlers {
         let mut removed = Removed::nothing();
         let (mut reading, mut writing) = (self.lock(Direction::Read), self.lock(Direction::Write));
         let resolve = |change: AioChange, slot: &Option<Arc<OnFd>>| {
-            change.resolve(slot.as_ref().map(|there| there.registration.handler()), channel.layer())
+            change.resolve(slot.as_ref().map(|there| there.registration.handler()), layer)
         };
         let (read, write) = (resolve(read, &reading)?, resolve(write, &writing)?);
         let mut done = Ok(());
@@ -201,6 +224,15 @@ impl FdHandlers {
     pub fn schedule(&self, direction: Direction) {
         if let Some(there) = &*self.lock(direction) {
             there.registration.schedule();
+        }
+    }
+
+    /// Takes the handler of `direction` off its loop until then, although its descriptor is ready: what it waits for is something
+    /// else, such as descriptors that others must close first.
+    pub fn pause(&self, direction: Direction, until: Instant) {
+        let there = self.lock(direction).clone();
+        if let Some(there) = there {
+            there.pause_until(until);
         }
     }
 

@@ -220,7 +220,7 @@ impl Channel for BufferChannel {
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         drop(self.open("set_aio_fd_handler")?);
-        self.handlers.change(self, |_| None, read, write)
+        self.handlers.change(self.layer(), |_| None, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

@@ -125,7 +125,7 @@ impl Channel for NullChannel {
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.open("set_aio_fd_handler")?;
-        self.handlers.change(self, |_| None, read, write)
+        self.handlers.change(self.layer(), |_| None, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

@@ -312,7 +312,7 @@ impl Channel for MemoryChannel {
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.open("set_aio_fd_handler")?;
         let polled = |direction| Some(Interest { fd: Arc::clone(self.event(direction)), direction: Direction::Read });
-        self.handlers.change(self, polled, read, write)
+        self.handlers.change(self.layer(), polled, read, write)
     }
 
     fn handshake(&self) -> Result<()> {
