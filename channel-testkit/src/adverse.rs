@@ -20,23 +20,28 @@
 //! ```
 //!
 //! Those of [`HARMLESS`] change nothing that a correct program could see. [`fail_after`], [`truncate_after`] and [`flip_bit_at`]
-//! do damage, at a place that the test chooses. [`record`] watches.
+//! do damage, at a place that the test chooses. [`gated`] holds back. [`record`] watches.
 
 mod channel;
 mod endings;
+mod gate;
 mod lane;
 mod log;
 mod policy;
 mod timing;
 
+use std::sync::Arc;
+
 use channel_core::{Channel, Direction, Error, Features};
 
 pub use channel::Adverse;
 pub use endings::Flip;
+pub use gate::Gate;
 pub use log::{Called, Log};
 
 use channel::Kind;
 use endings::{Fail, Truncate};
+use gate::Gated;
 use policy::{Honest, Policy};
 use timing::{EveryOther, OneByte, RandomCuts};
 
@@ -130,6 +135,14 @@ pub fn no_lend(inner: Box<dyn Channel>) -> Box<dyn Channel> {
     let kind =
         Kind::new("no-lend", "reads only").without(Features::READ_BUF, "taken away to see the layer above without it");
     Adverse::boxed(inner, kind, Box::new(Honest), Box::new(Honest))
+}
+
+/// Gives its reader only what `gate` lets pass, and nothing else to a waiter or a handler: below the layers of a stack it cuts
+/// their stream at any byte.
+#[must_use]
+pub fn gated(inner: Box<dyn Channel>, gate: Arc<Gate>) -> Box<dyn Channel> {
+    let kind = Kind::new("gate", "gives what the test lets pass");
+    Adverse::boxed(inner, kind, Box::new(Gated::new(gate)), Box::new(Honest))
 }
 
 /// Changes nothing and writes down every call that moves bytes or changes something, in the [`Log`].

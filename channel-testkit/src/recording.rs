@@ -40,6 +40,7 @@ struct State {
     timers: BTreeMap<(Instant, TimerId), Box<dyn FnOnce() + Send>>,
     timers_set: u64,
     calls: Vec<Recorded>,
+    polls: u64,
 }
 
 #[derive(Clone)]
@@ -121,7 +122,8 @@ impl Recorder {
 
     fn poll_once(&self, deadline: Option<Instant>) -> Result<usize> {
         let (handlers, timer) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            state.polls += 1;
             (state.handlers.clone(), state.timers.keys().next().map(|(at, _)| *at))
         };
         let ready = self.poll(&handlers, [deadline, timer].into_iter().flatten().min())?;
@@ -168,6 +170,41 @@ impl Recorder {
             self.turn(left)?;
         }
         Ok(true)
+    }
+
+    /// What a turn would call now, for the test to call when it likes: what was scheduled and the timers that are due, which are
+    /// taken out, and the callbacks of the descriptors that are ready, which stay where they are. So does a loop on another thread
+    /// that was interrupted before it got to call them: it does not look again whether they are still set.
+    ///
+    /// # Errors
+    /// What poll(2) fails with.
+    pub fn due(&self) -> Result<Vec<Box<dyn FnOnce() + Send>>> {
+        let handlers = self.lock().handlers.clone();
+        let ready = self.poll(&handlers, Some(Instant::now()))?;
+        let mut due: Vec<Box<dyn FnOnce() + Send>> = std::mem::take(&mut self.lock().scheduled).into();
+        due.extend(std::iter::from_fn(|| self.due_timer()));
+        for (handler, _) in handlers.into_iter().zip(ready).filter(|(_, ready)| *ready) {
+            due.push(Box::new(move || (handler.callback)()));
+        }
+        Ok(due)
+    }
+
+    /// How often it polled so far: what a loop that finds no rest does too often.
+    #[must_use]
+    pub fn polls(&self) -> u64 {
+        self.lock().polls
+    }
+
+    /// How many callbacks are scheduled and have not run.
+    #[must_use]
+    pub fn scheduled(&self) -> usize {
+        self.lock().scheduled.len()
+    }
+
+    /// How many timers are set.
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.lock().timers.len()
     }
 
     /// Every call made so far, oldest first.

@@ -99,6 +99,7 @@ macro_rules! __each_clause {
             q3_nothing_spins
             h1_a_handler_is_called_while_there_is_progress
             h2_no_handler_is_called_after_it_was_removed
+            h10_a_handler_is_called_wherever_the_stream_is_cut
             n1_nothing_but_the_handshake_before_it_is_complete
             n2_a_handshake_can_be_resumed
             n3_a_handshake_ends_whatever_the_peer_does

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use broken::Mutant;
-use broken::parts::{Ahead, Held, Hello, bytes_of, lock, memory, room};
+use broken::parts::{Ahead, Held, Hello, bytes_of, gated_memory, lock, memory, room};
 use channel_core::{
     AioChange, Channel, ChannelExt, Direction, Error, ErrorKind, Features, MemoryChannel, ReadFlags, Readiness, Result,
     WriteFlags,
@@ -25,7 +25,7 @@ use channel_testkit::watchdog;
 // What the broken channels are made of is itself sound.
 channel_testkit::conformance! {
     mod nothing_broken = |options: &Options| {
-        let (near, far) = memory(options);
+        let (near, far) = gated_memory(options);
         (Mutant::over(near), far)
     };
     mod hello = |options: &Options| {
@@ -515,6 +515,20 @@ mutants! {
             inner.set_aio_fd_handler(keep(read), keep(write))
         })
     });
+    /// Where a message was cut in the middle of a unit of two bytes, the other one is not waited for.
+    h10 in NonBlocking says "1 of 130 bytes arrived and then the rest": |options| {
+        let (near, far) = gated_memory(options);
+        let at = AtomicUsize::new(0);
+        let near = Mutant::over(near).on_read(move |inner, bufs, fds, flags| {
+            let count = inner.readv_full(bufs, fds, flags)?;
+            let at = count + at.fetch_add(count, Ordering::Relaxed);
+            if at % 2 == 1 && !inner.wait(Direction::Read, Some(Duration::ZERO))? {
+                inner.set_aio_fd_handler(AioChange::Clear, AioChange::Keep)?;
+            }
+            Ok(count)
+        });
+        (near, far)
+    };
     /// Writes pass before the handshake.
     n1 in NonBlocking says "write before the handshake gave": |options| {
         let (near, far) = memory(options);

@@ -1,14 +1,17 @@
 //! The adverse channels are conforming channels, and do the damage they say and no other.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use channel_core::{
-    Channel, ChannelExt, Direction, Error, ErrorKind, Features, MemoryChannel, ReadFlags, Shutdown, WriteFlags,
-    describe, find_layer,
+    AioChange, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, Features, MemoryChannel, ReadFlags,
+    Shutdown, WriteFlags, describe, find_layer,
 };
-use channel_testkit::adverse::{self, HARMLESS, Wrap};
+use channel_testkit::adverse::{self, Gate, HARMLESS, Wrap};
+use channel_testkit::recording::Recorder;
 use channel_testkit::watchdog;
 
 fn content(count: usize) -> Vec<u8> {
@@ -447,4 +450,81 @@ fn a_recorder_writes_down_what_was_asked_and_answered() {
     assert_eq!(log.of("writev_full")[1].result, Err(ErrorKind::BrokenPipe));
     log.clear();
     assert!(log.calls().is_empty());
+}
+
+/// A pair whose near end stands behind a gate that is closed, with bytes waiting in front of it.
+fn gated_pair() -> (Box<dyn Channel>, MemoryChannel, Arc<Gate>) {
+    let gate = Gate::new();
+    let (near, far) = pair(64, |inner| adverse::gated(inner, Arc::clone(&gate)));
+    gate.close();
+    far.write_all(b"0123456789").unwrap();
+    (near, far, gate)
+}
+
+#[test]
+fn a_gate_lets_pass_what_it_is_told_to() {
+    let (near, far, gate) = gated_pair();
+    near.set_blocking(false);
+    let mut buf = [0; 16];
+    assert!(near.read(&mut buf).unwrap_err().is_would_block());
+    assert!(!near.wait(Direction::Read, Some(Duration::ZERO)).unwrap(), "ready behind a closed gate");
+    gate.let_through(3);
+    gate.let_through(1);
+    assert!(near.wait(Direction::Read, Some(Duration::ZERO)).unwrap());
+    assert_eq!(near.read(&mut buf[..3]).unwrap(), 3);
+    assert_eq!(near.with_read_buf(&mut |bytes| bytes.len()).unwrap(), 1);
+    assert!(near.read(&mut buf).unwrap_err().is_would_block());
+    assert!(!near.wait(Direction::Read, Some(Duration::ZERO)).unwrap());
+    assert_eq!(gate.passed(), 4);
+    drop(far);
+    assert!(near.read(&mut buf).unwrap_err().is_would_block(), "the end is held back as well");
+    gate.open();
+    assert_eq!(near.read(&mut buf).unwrap(), 6);
+    assert_eq!(&buf[..6], b"456789");
+    assert_eq!(near.read(&mut buf).unwrap(), 0);
+}
+
+#[test]
+fn a_reader_asleep_behind_a_gate_wakes_when_it_opens_or_reading_is_shut_down() {
+    watchdog::run("a_reader_asleep_behind_a_gate_wakes_when_it_opens_or_reading_is_shut_down", || {
+        for ended in [false, true] {
+            let (near, _far, gate) = gated_pair();
+            thread::scope(|scope| {
+                let reader = scope.spawn(|| near.read(&mut [0; 16]).unwrap());
+                if ended {
+                    near.shutdown(Shutdown::Read).unwrap();
+                } else {
+                    gate.let_through(2);
+                }
+                let count = reader.join().unwrap();
+                assert!(if ended { count == 0 || count == 10 } else { count == 2 }, "{count} bytes, ended: {ended}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_handler_behind_a_gate_is_called_while_it_is_open() {
+    let (near, _far, gate) = gated_pair();
+    let recorder = Recorder::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let called = Arc::clone(&calls);
+    let count = AioHandler::new(recorder.clone(), move || {
+        called.fetch_add(1, Ordering::SeqCst);
+    });
+    near.set_aio_fd_handler(AioChange::Set(count), AioChange::Keep).unwrap();
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "called behind a closed gate");
+    gate.let_through(2);
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1);
+    assert_eq!(near.read(&mut [0; 1]).unwrap(), 1);
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1);
+    assert_eq!(near.read(&mut [0; 1]).unwrap(), 1);
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "called though nothing more may pass");
+    gate.open();
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1);
+    near.set_aio_fd_handler(AioChange::Clear, AioChange::Keep).unwrap();
+    gate.close();
+    gate.open();
+    assert!(recorder.handlers().is_empty(), "a gate that opens sets a handler that was cleared");
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
 }

@@ -2,7 +2,8 @@
 
 use channel_core::{Channel, Direction, Error, ErrorKind, MemoryChannel, Result};
 use channel_testkit::adverse::{
-    Wrap, fail_after, flip_bit_at, no_lend, one_byte, random_cuts, record, truncate_after, would_block_every_other,
+    Gate, Wrap, fail_after, flip_bit_at, gated, no_lend, one_byte, random_cuts, record, truncate_after,
+    would_block_every_other,
 };
 use channel_testkit::suite::Options;
 
@@ -19,6 +20,7 @@ channel_testkit::conformance! {
     mod every_other_call_would_block = |options: &Options| memory(options, would_block_every_other);
     mod cut_at_random = |options: &Options| memory(options, |inner| random_cuts(inner, 1));
     mod nothing_lent = |options: &Options| memory(options, no_lend);
+    mod behind_an_open_gate = |options: &Options| memory(options, |inner| gated(inner, Gate::new()));
     mod recorded = |options: &Options| memory(options, |inner| record(inner).0);
     mod one_byte_that_would_block = |options: &Options| memory(options, |inner| would_block_every_other(one_byte(inner)));
     mod not_failing_yet = |options: &Options| memory(options, |inner| {

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use channel_core::{
     AioChange, AioContext, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, Interests, MemoryChannel,
@@ -104,6 +104,27 @@ fn what_a_callback_schedules_runs_in_the_next_turn() {
     assert_eq!(count.load(Ordering::SeqCst), 0);
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1);
     assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_is_due_can_be_held_and_called_late() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let recorder = Recorder::new();
+    let (count, call) = counter();
+    near.set_aio_fd_handler(set(&recorder, call.clone()), AioChange::Keep).unwrap();
+    assert!(recorder.due().unwrap().is_empty());
+    far.write_all(b"x").unwrap();
+    recorder.schedule(Box::new(call.clone()));
+    recorder.set_timer(Instant::now(), Box::new(call));
+    assert_eq!((recorder.scheduled(), recorder.timers(), recorder.polls()), (1, 1, 0));
+    let due = recorder.due().unwrap();
+    assert_eq!((recorder.scheduled(), recorder.timers(), recorder.handlers().len()), (0, 0, 1));
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    assert_eq!(due.len(), 3);
+    for callback in due {
+        callback();
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 3);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub struct Adverse {
     lost: OnceLock<Error>,
     /// Nothing is ruled on any more: the inner channel says `Closed`.
     closed: AtomicBool,
-    inner: Box<dyn Channel>,
+    inner: Arc<dyn Channel>,
 }
 
 /// What tells the wrappers apart, besides their policies.
@@ -65,6 +65,10 @@ impl Adverse {
         writing: Box<dyn Policy>,
     ) -> Box<dyn Channel> {
         inner.set_blocking(false);
+        let inner: Arc<dyn Channel> = Arc::from(inner);
+        if let Some(gate) = reading.gate() {
+            gate.attach(&inner);
+        }
         Box::new(Self {
             kind,
             name: Name::default(),
@@ -217,6 +221,28 @@ impl Adverse {
         }
     }
 
+    fn change_handlers(&self, read: AioChange, write: AioChange) -> Result<Removed> {
+        // What went may do anything when it is dropped: not under the locks.
+        let mut removed = Removed::nothing();
+        let (mut reading, mut writing) = (self.reading.slot(), self.writing.slot());
+        // Both, before anything is changed: one of them may be refused.
+        let read = read.resolve(reading.as_ref().map(|there| there.handler()), self.kind.layer)?;
+        let write = write.resolve(writing.as_ref().map(|there| there.handler()), self.kind.layer)?;
+        let mut change = |read, write| {
+            let forward = |read| self.inner.set_aio_fd_handler(read, AioChange::Keep);
+            self.reading.change(&mut reading, read, &mut removed, forward)?;
+            let forward = |write| self.inner.set_aio_fd_handler(AioChange::Keep, write);
+            self.writing.change(&mut writing, write, &mut removed, forward)
+        };
+        let result = change(read, write);
+        if result.is_err() {
+            // The one that was set goes, too; clearing what is not set is no error.
+            let _ = change(AioChange::Clear, AioChange::Clear);
+        }
+        drop((reading, writing));
+        result.map(|()| removed)
+    }
+
     fn unsupported(&self) -> Error {
         Error::new(ErrorKind::Unsupported, self.kind.layer, self.kind.why)
     }
@@ -349,17 +375,11 @@ impl Channel for Adverse {
         if self.lane(direction).is_due() && !self.closed.load(Ordering::Acquire) {
             return Readiness::Ready;
         }
-        self.inner.readiness(direction)
+        self.lane(direction).held_up().unwrap_or_else(|| self.inner.readiness(direction))
     }
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
-        let layer = self.layer();
-        let reading = self.reading.change(layer, read, |read| self.inner.set_aio_fd_handler(read, AioChange::Keep));
-        let result = reading.and_then(|mut removed| {
-            let forward = |write| self.inner.set_aio_fd_handler(AioChange::Keep, write);
-            removed.extend(self.writing.change(layer, write, forward)?);
-            Ok(removed)
-        });
+        let result = self.change_handlers(read, write);
         self.noted(Called::new("set_aio_fd_handler"), |_| 0, self.told("set_aio_fd_handler", result))
     }
 

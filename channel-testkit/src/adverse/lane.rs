@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use channel_core::{AioChange, AioHandler, Channel, Registration, Removed, Result};
+use channel_core::{AioChange, AioHandler, Channel, Direction, Readiness, Registration, Removed, Result};
 
+use super::gate::Gate;
 use super::policy::{Attempt, Call, Passed, Policy, Verdict};
 
 /// The two locks are never held together, and `due` and `ending` need none: `readiness` and `shutdown` wait for nobody.
@@ -15,8 +16,12 @@ pub(super) struct Lane {
     /// The next call will come back at once, whatever the inner channel waits for.
     due: AtomicBool,
     ending: AtomicBool,
-    registration: Mutex<Option<Arc<Registration>>>,
+    registration: Mutex<Slot>,
+    gate: Option<Arc<Gate>>,
 }
+
+/// The handler that is set.
+pub(super) type Slot = Option<Arc<Registration>>;
 
 #[derive(Debug)]
 struct State {
@@ -28,11 +33,13 @@ struct State {
 impl Lane {
     pub(super) fn new(policy: Box<dyn Policy>) -> Self {
         let due = AtomicBool::new(policy.is_due(0));
+        let gate = policy.gate().cloned();
         Self {
             state: Mutex::new(State { policy, at: 0 }),
             due,
             ending: AtomicBool::new(false),
             registration: Mutex::default(),
+            gate,
         }
     }
 
@@ -48,7 +55,13 @@ impl Lane {
         let mut state = lock(&self.state);
         let attempt = Attempt { call, at: state.at, ending: self.ending.load(Ordering::Acquire), inner };
         let outcome = match state.policy.judge(&attempt) {
-            Verdict::Instead(outcome) => outcome,
+            Verdict::Instead(outcome) => {
+                if self.gate.is_some() {
+                    // Nothing is set, so nothing can fail: it is told of a call that does not reach it.
+                    let _ = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
+                }
+                outcome
+            }
             Verdict::Pass { most, flip } => {
                 let outcome = pass(most, flip);
                 let State { policy, at } = &mut *state;
@@ -62,6 +75,10 @@ impl Lane {
         let due = state.policy.is_due(state.at);
         self.due.store(due, Ordering::Release);
         drop(state);
+        if let Some(gate) = &self.gate {
+            // A loop that refuses the descriptor now refused it when the handler was set, or forgot it.
+            let _ = gate.settle();
+        }
         if due {
             // The inner channel knows nothing of it, so its descriptor may stay silent.
             self.schedule();
@@ -76,40 +93,55 @@ impl Lane {
     /// The direction was shut down, or is about to be.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::Release);
+        if let Some(gate) = &self.gate {
+            gate.open();
+        }
     }
 
-    /// Applies `change` here and, by `forward`, to the inner channel, whose events then call the same registration.
+    /// What to wait for in place of the inner channel.
+    pub(super) fn held_up(&self) -> Option<Readiness> {
+        let opened = self.gate.as_ref()?.closed()?;
+        Some(Readiness::wait_for(opened, Direction::Read))
+    }
+
+    /// The slot of the handler, to be changed.
+    pub(super) fn slot(&self) -> MutexGuard<'_, Slot> {
+        lock(&self.registration)
+    }
+
+    /// Applies `change`, which is none but `Keep`, `Clear` and `Set`, to `slot` and, by `forward`, to the inner channel, whose events
+    /// then call the same registration. What that removes is the caller's to drop when it holds no slot any more.
     pub(super) fn change(
         &self,
-        layer: &'static str,
+        slot: &mut Slot,
         change: AioChange,
+        removed: &mut Removed,
         forward: impl FnOnce(AioChange) -> Result<Removed>,
-    ) -> Result<Removed> {
-        let mut slot = lock(&self.registration);
-        let (new, down) = match change.resolve(slot.as_ref().map(|there| there.handler()), layer)? {
-            AioChange::Set(handler) => {
-                let context = Arc::clone(&handler.context);
-                let registration = Registration::new(handler);
-                let callback = registration.callback();
-                (Some(registration), AioChange::Set(AioHandler { context, callback }))
+    ) -> Result<()> {
+        let new = match change {
+            AioChange::Set(handler) => Some(Registration::new(handler)),
+            AioChange::Clear => None,
+            keep => {
+                removed.extend(forward(keep)?);
+                return Ok(());
             }
-            AioChange::Clear => (None, AioChange::Clear),
-            keep => return forward(keep),
         };
-        let mut removed = Removed::nothing();
         if let Some(old) = slot.take() {
             removed.add(old);
         }
-        let done = forward(down);
-        if done.is_ok() {
-            *slot = new;
+        removed.extend(match (&self.gate, &new) {
+            (Some(gate), new) => gate.change(new.clone())?,
+            (None, Some(new)) => {
+                let (context, callback) = (Arc::clone(new.context()), new.callback());
+                forward(AioChange::Set(AioHandler { context, callback }))?
+            }
+            (None, None) => forward(AioChange::Clear)?,
+        });
+        *slot = new;
+        if let (Some(new), true) = (slot, self.is_due()) {
+            new.schedule();
         }
-        drop(slot);
-        if self.is_due() {
-            self.schedule();
-        }
-        removed.extend(done?);
-        Ok(removed)
+        Ok(())
     }
 
     /// No call of the handler starts after this.
@@ -117,6 +149,9 @@ impl Lane {
         let old = lock(&self.registration).take();
         if let Some(old) = old {
             old.remove();
+        }
+        if let Some(gate) = &self.gate {
+            let _ = gate.change(None); // a loop that forgot the descriptor has nothing to clear
         }
     }
 

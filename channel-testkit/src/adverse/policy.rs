@@ -1,9 +1,12 @@
 //! What an adverse channel decides, one direction at a time; [`Adverse`](super::Adverse) does the rest.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Instant;
 
 use channel_core::{Channel, Direction, Result};
+
+use super::gate::Gate;
 
 /// The operations a policy rules on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +110,11 @@ pub(super) trait Policy: Debug + Send + 'static {
     /// Whether the next call, `at` bytes into the stream, will come back at once with no help from the inner channel: readiness
     /// says `Ready` then, and handlers are called.
     fn is_due(&self, at: u64) -> bool;
+
+    /// What decides when the inner channel is to be waited for at all.
+    fn gate(&self) -> Option<&Arc<Gate>> {
+        None
+    }
 }
 
 /// Lets everything pass.

@@ -1,10 +1,15 @@
 //! H: handlers that an event loop calls.
 
+mod cuts;
+
+use std::io::IoSliceMut;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use channel_core::{AioChange, AioHandler, Channel, Direction};
+use channel_core::{AioChange, AioHandler, Channel, Direction, ReadFlags};
+
+pub use cuts::*;
 
 use super::Setup;
 use super::end::{End, UNBOUNDED, assert_stream, stream};
@@ -22,29 +27,15 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
     let recorder = Recorder::new();
     let (near, far) = setup.pair();
     let got = Arc::new(Mutex::new(Vec::new()));
-    let by_byte = {
-        let (near, got) = (Arc::downgrade(near.channel()), Arc::clone(&got));
-        handler(&recorder, move || {
-            let Some(near) = near.upgrade() else { return };
-            let mut byte = [0];
-            let mut bufs = [std::io::IoSliceMut::new(&mut byte)];
-            match near.readv_full(&mut bufs, None, channel_core::ReadFlags::DONT_WAIT) {
-                Ok(0) => {}
-                Ok(_) => got.lock().unwrap_or_else(PoisonError::into_inner).push(byte[0]),
-                Err(error) => assert!(error.is_would_block(), "a read in a handler failed: {error:?}"),
-            }
-        })
-    };
-    match near.set_aio_fd_handler(AioChange::Set(by_byte), AioChange::Keep) {
-        Err(error) if error.is_unsupported() => return, // where nothing can be polled
-        set => drop(set.expect("setting a handler")),
+    if !set_read(&near, by_byte(&recorder, &near, &got)) {
+        return;
     }
-    let received = || got.lock().unwrap_or_else(PoisonError::into_inner).len();
+    let received = || lock(&got).len();
     let patience = setup.patience_left() / 2;
     far.put(&stream(0, COUNT));
     let all = recorder.turn_until(patience, || received() == COUNT).expect("a turn");
     assert!(all, "a handler that reads one byte each time was called for {} of {COUNT} bytes", received());
-    assert_stream(0, &got.lock().unwrap_or_else(PoisonError::into_inner));
+    assert_stream(0, &lock(&got));
 
     // Bytes that somebody else's read left behind; whether the handler was there before them or not.
     let (mut at, calls) = (0, Arc::new(AtomicUsize::new(0)));
@@ -70,8 +61,8 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
         handler(&recorder, move || {
             let read = near.upgrade().map(|near| {
                 let mut byte = [0];
-                let mut bufs = [std::io::IoSliceMut::new(&mut byte)];
-                near.readv_full(&mut bufs, None, channel_core::ReadFlags::DONT_WAIT)
+                let mut bufs = [IoSliceMut::new(&mut byte)];
+                near.readv_full(&mut bufs, None, ReadFlags::DONT_WAIT)
             });
             ended.fetch_add(usize::from(matches!(read, Some(Ok(0)))), Ordering::Relaxed);
         })
@@ -107,11 +98,9 @@ pub fn h2_no_handler_is_called_after_it_was_removed(setup: &Setup) {
     for how in ["cleared", "replaced", "closed", "dropped"] {
         let (near, far) = setup.pair();
         let (old, new) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        match near
-            .set_aio_fd_handler(AioChange::Set(counting(&recorder, &old)), AioChange::Set(counting(&recorder, &old)))
-        {
-            Err(error) if error.is_unsupported() => return, // where nothing can be polled
-            set => drop(set.expect("setting handlers")),
+        let counted = || AioChange::Set(counting(&recorder, &old));
+        if !set(&near, counted(), counted()) {
+            return;
         }
         // Ready in both directions, and perhaps scheduled already.
         far.put(&stream(0, 10));
@@ -155,6 +144,36 @@ fn counting(recorder: &Arc<Recorder>, calls: &Arc<AtomicUsize>) -> AioHandler {
     })
 }
 
-fn set_read(near: &End, handler: AioHandler) {
-    near.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).expect("setting a handler");
+/// A handler that reads one byte each time.
+fn by_byte(recorder: &Arc<Recorder>, near: &End, got: &Arc<Mutex<Vec<u8>>>) -> AioHandler {
+    let (near, got) = (Arc::downgrade(near.channel()), Arc::clone(got));
+    handler(recorder, move || {
+        let Some(near) = near.upgrade() else { return };
+        let mut byte = [0];
+        match near.readv_full(&mut [IoSliceMut::new(&mut byte)], None, ReadFlags::DONT_WAIT) {
+            Ok(0) => {}
+            Ok(_) => lock(&got).push(byte[0]),
+            Err(error) => assert!(error.is_would_block(), "a read in a handler failed: {error:?}"),
+        }
+    })
+}
+
+/// Sets a read handler; `false` where nothing can be polled.
+fn set_read(near: &End, handler: AioHandler) -> bool {
+    set(near, AioChange::Set(handler), AioChange::Keep)
+}
+
+/// Sets handlers; `false` where nothing can be polled.
+fn set(near: &End, read: AioChange, write: AioChange) -> bool {
+    match near.set_aio_fd_handler(read, write) {
+        Err(error) if error.is_unsupported() => false,
+        set => {
+            drop(set.expect("setting handlers"));
+            true
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

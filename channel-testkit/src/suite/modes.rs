@@ -12,7 +12,7 @@ use super::{Options, Setup};
 
 /// A pair whose near end was never told a mode, so that it must be blocking.
 fn fresh_pair(setup: &Setup) -> (End, End) {
-    let (near, far) = setup.unopened(&Options { small_buffers: true, limits: small_limits() });
+    let (near, far) = setup.unopened(&Options { small_buffers: true, limits: small_limits(), ..Options::default() });
     let near = near.driven_as(Mode::Blocking);
     open(&near, &far);
     (near, far)

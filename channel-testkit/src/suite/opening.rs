@@ -64,7 +64,7 @@ pub fn n1_nothing_but_the_handshake_before_it_is_complete(setup: &Setup) {
 /// resumed.
 pub fn n2_a_handshake_can_be_resumed(setup: &Setup) {
     // Both ends on one thread, so that each can only go on when the other was left.
-    let (near, far) = setup.unopened(&Options { small_buffers: true, limits: small_limits() });
+    let (near, far) = setup.unopened(&Options { small_buffers: true, limits: small_limits(), ..Options::default() });
     near.set_blocking(false);
     far.set_blocking(false);
     setup.step("two non-blocking handshakes, a step each in turns");

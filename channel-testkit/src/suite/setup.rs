@@ -10,6 +10,7 @@ use channel_core::{Channel, ChannelExt, Direction, Limits};
 
 use super::end::{End, Task};
 use super::write::flush_in_background;
+use crate::adverse::Gate;
 
 /// What a clause asks of the maker of a pair. A maker may ignore any of it; the clause is then weaker, or slower, but not wrong.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Options {
     pub small_buffers: bool,
     /// The limits of every layer, on both sides. The suite shortens `handshake` and `linger`, so as not to wait for them.
     pub limits: Limits,
+    /// Hold back with it what arrives at the near end, below its layers ([`gated`](crate::adverse::gated) over its leaf), if there is one.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// How a test drives the near end; the far end is always blocking.
@@ -115,7 +118,7 @@ impl Setup {
 
     /// As [`pair`](Self::pair), with buffers as small as the maker can.
     pub(super) fn small_pair(&self) -> (End, End) {
-        self.pair_with(&Options { small_buffers: true, limits: small_limits() })
+        self.pair_with(&Options { small_buffers: true, limits: small_limits(), ..Options::default() })
     }
 
     pub(super) fn pair_with(&self, options: &Options) -> (End, End) {

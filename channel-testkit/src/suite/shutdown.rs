@@ -122,7 +122,7 @@ pub fn s3_close_is_polite_bounded_and_final(setup: &Setup) {
     assert_released(&files, "closed, with nobody inside");
 
     let limits = Limits { linger, ..small_limits() };
-    let (near, _far) = setup.pair_with(&Options { small_buffers: true, limits });
+    let (near, _far) = setup.pair_with(&Options { small_buffers: true, limits, ..Options::default() });
     near.fill(0, UNBOUNDED);
     setup.promptly("close with output that the peer does not read", || drop(close(&near)));
     assert_closed(&near);

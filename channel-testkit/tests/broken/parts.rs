@@ -8,6 +8,7 @@ use std::time::Instant;
 use channel_core::{
     Channel, Direction, Error, ErrorKind, Features, Limits, MemoryChannel, ReadFlags, Result, WriteFlags,
 };
+use channel_testkit::adverse::gated;
 use channel_testkit::suite::Options;
 
 use super::Mutant;
@@ -16,6 +17,15 @@ use super::Mutant;
 pub(crate) fn memory(options: &Options) -> (MemoryChannel, MemoryChannel) {
     let capacity = if options.small_buffers { 1 } else { 64 * 1024 };
     MemoryChannel::pair_with_capacity(capacity).expect("a pair in memory")
+}
+
+/// As [`memory`], with the gate that the suite asks for over the near end.
+pub(crate) fn gated_memory(options: &Options) -> (Box<dyn Channel>, MemoryChannel) {
+    let (near, far) = memory(options);
+    match &options.gate {
+        Some(gate) => (gated(Box::new(near), Arc::clone(gate)), far),
+        None => (Box::new(near), far),
+    }
 }
 
 /// Locks, whatever became of the last holder.

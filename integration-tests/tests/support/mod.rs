@@ -5,31 +5,32 @@
 use channel_core::{Channel, Limits, MemoryChannel, Result};
 use channel_file::PipeChannel;
 use channel_socket::{SocketAddress, SocketChannel, SocketListener};
+use channel_testkit::adverse::gated;
 use channel_testkit::suite::Options;
 use channel_tls::{ClientCredentials, Provider, ServerCredentials, TlsChannel};
 use channel_websocket::{ClientOptions, ServerOptions, WebSocketChannel};
 use integration_tests::certificates::{SERVER_NAME, authority};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub(crate) type Pair = Result<(Box<dyn Channel>, Box<dyn Channel>)>;
 
 /// What lies at the bottom.
 pub(crate) fn memory(options: &Options) -> Pair {
     let (near, far) = MemoryChannel::pair_with_capacity(if options.small_buffers { 1 } else { 64 * 1024 })?;
-    Ok((Box::new(near), Box::new(far)))
+    leaves(near, far, options)
 }
 
 /// For adverse channels that make many frames and records of few bytes.
 pub(crate) fn roomy_memory(options: &Options) -> Pair {
     let (near, far) = MemoryChannel::pair_with_capacity(if options.small_buffers { 64 } else { 1024 * 1024 })?;
-    Ok((Box::new(near), Box::new(far)))
+    leaves(near, far, options)
 }
 
 pub(crate) fn socketpair(options: &Options) -> Pair {
     let (near, far) = SocketChannel::pair()?;
     shrink(&near, options);
     shrink(&far, options);
-    Ok((Box::new(near), Box::new(far)))
+    leaves(near, far, options)
 }
 
 pub(crate) fn unix(options: &Options) -> Pair {
@@ -51,7 +52,16 @@ pub(crate) fn pipe(options: &Options) -> Pair {
             }
         }
     }
-    Ok((Box::new(near), Box::new(far)))
+    leaves(near, far, options)
+}
+
+/// The two leaves, with the gate that the suite asks for over the near one, under every layer.
+fn leaves(near: impl Channel, far: impl Channel, options: &Options) -> Pair {
+    let near: Box<dyn Channel> = match &options.gate {
+        Some(gate) => gated(Box::new(near), Arc::clone(gate)),
+        None => Box::new(near),
+    };
+    Ok((near, Box::new(far)))
 }
 
 fn connected(address: &SocketAddress, options: &Options) -> Pair {
@@ -60,7 +70,7 @@ fn connected(address: &SocketAddress, options: &Options) -> Pair {
     let far = listener.accept()?;
     shrink(&near, options);
     shrink(&far, options);
-    Ok((Box::new(near), Box::new(far)))
+    leaves(near, far, options)
 }
 
 fn shrink(socket: &SocketChannel, options: &Options) {
