@@ -7,6 +7,7 @@
 //! * `channel`: a channel for tasks, and its way from loop to loop; `waiter` has who waits in it.
 //! * `watch`: a callback for conditions; `hangup` for those that are no readiness.
 //! * `event_loop`: the loop that ships, and its tasks.
+//! * `tokio`: a tokio runtime as a loop.
 
 mod channel;
 mod context;
@@ -15,6 +16,8 @@ mod fd_handlers;
 mod handler;
 mod hangup;
 mod registration;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod waiter;
 mod watch;
 
@@ -24,4 +27,6 @@ pub use event_loop::{EventLoop, Task};
 pub use fd_handlers::FdHandlers;
 pub use handler::{AioChange, AioHandler, Callback, Removed};
 pub use registration::Registration;
+#[cfg(feature = "tokio")]
+pub use tokio::TokioContext;
 pub use watch::{Condition, Watch, WatchGuard};

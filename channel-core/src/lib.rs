@@ -49,6 +49,8 @@ mod stack;
 mod vectored;
 
 pub use adapter::StdIo;
+#[cfg(feature = "tokio")]
+pub use aio::TokioContext;
 pub use aio::{
     AioChange, AioChannel, AioContext, AioHandler, Attached, Callback, Condition, DetachError, Detached,
     EnteredContext, EventLoop, FdHandlers, Ready, Registration, Removed, Task, Timer, TimerId, Watch, WatchGuard,

@@ -81,7 +81,10 @@ thread_local! {
 /// (QEMU: `qemu_get_current_aio_context`.)
 #[must_use]
 pub fn current_context() -> Option<Arc<dyn AioContext>> {
-    ENTERED.with_borrow(|entered| entered.last().cloned())
+    let context = ENTERED.with_borrow(|entered| entered.last().cloned());
+    #[cfg(feature = "tokio")]
+    let context = context.or_else(|| Some(super::TokioContext::current()?));
+    context
 }
 
 /// Makes `context` the current one of this thread until the guard is dropped.

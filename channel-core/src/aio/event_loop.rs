@@ -4,8 +4,11 @@
 //! * `inbox`: what any thread may leave for the loop, and how it is woken.
 //! * `timers`: callbacks that wait for their time.
 //! * `executor`: tasks.
+//! * `guest`: the loop inside another one.
 
 mod executor;
+#[cfg(feature = "tokio")]
+mod guest;
 mod inbox;
 mod poller;
 mod timers;
@@ -199,6 +202,12 @@ impl EventLoop {
         count
     }
 
+    /// Nobody runs the loop any more: drops all that is set, scheduled or waiting for its time, and what comes.
+    pub(super) fn close(&self) {
+        self.poller.close();
+        self.inbox.close();
+    }
+
     fn runner(&self) -> MutexGuard<'_, Option<ThreadId>> {
         // Nothing that can panic runs under this lock.
         self.runner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -237,7 +246,7 @@ impl fmt::Debug for EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        self.inbox.close();
+        self.close();
     }
 }
 

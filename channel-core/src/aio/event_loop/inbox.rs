@@ -30,7 +30,7 @@ struct State {
     /// know of unsets this and writes to the eventfd: once per sleep, and never while the loop is awake.
     asleep: bool,
     stopped: bool,
-    /// The loop is gone.
+    /// The loop is gone, or nobody will run it any more.
     closed: bool,
 }
 
@@ -76,10 +76,22 @@ impl Inbox {
         let mut state = self.lock();
         let is_first = state.timers.first().is_none_or(|first| deadline < first);
         let id = state.timers.set(deadline, callback);
+        if state.closed {
+            let refused = state.timers.clear(id);
+            drop(state);
+            drop(refused); // without the lock
+            return id;
+        }
         if is_first {
             self.rouse(state);
         }
         id
+    }
+
+    /// When the first timer is due.
+    #[cfg(feature = "tokio")]
+    pub(super) fn first_deadline(&self) -> Option<Instant> {
+        self.lock().timers.first()
     }
 
     pub(super) fn clear_timer(&self, timer: TimerId) {
@@ -164,6 +176,11 @@ impl Inbox {
         let left = (mem::take(&mut state.work), mem::take(&mut state.timers));
         drop(state);
         drop(left); // without the lock
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use super::{Callback, failed};
-use crate::{Direction, Result};
+use super::{Callback, LAYER, failed};
+use crate::{Direction, Error, ErrorKind, Result};
 
 /// The handlers of descriptors, and the epoll instance that watches them.
 pub(super) struct Poller {
@@ -28,6 +28,8 @@ struct Table {
     added: u32,
     /// How many batches of events were begun.
     batch: u64,
+    /// Nobody polls any more.
+    closed: bool,
 }
 
 /// A descriptor with at least one handler.
@@ -60,16 +62,24 @@ pub(super) fn batch() -> [MaybeUninit<Event>; BATCH] {
 const WAKE: u64 = u64::MAX;
 
 impl Poller {
-    /// A poller whose sleep every write to `wake` ends. It is edge-triggered, so nobody needs to read it; the count in it would
-    /// be full after 2⁶⁴ writes.
+    /// A poller whose sleep every write to `wake` ends: an eventfd(2) whose count would be full after 2⁶⁴ writes.
     pub(super) fn new(wake: &OwnedFd) -> Result<Self> {
-        let create = || {
-            let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-            epoll::add(&epoll, wake, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
-            Ok(epoll)
-        };
-        let epoll = create().map_err(|errno| failed(errno, "new"))?;
-        Ok(Self { epoll, table: Mutex::default() })
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|errno| failed(errno, "new"))?;
+        let poller = Self { epoll, table: Mutex::default() };
+        poller.wake_by(wake.as_fd())?;
+        Ok(poller)
+    }
+
+    /// Has every edge of `wake` to readable end a sleep; nobody needs to read it.
+    pub(super) fn wake_by(&self, wake: BorrowedFd<'_>) -> Result<()> {
+        epoll::add(&self.epoll, wake, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)
+            .map_err(|errno| failed(errno, "new"))
+    }
+
+    /// The epoll instance, for whoever polls it.
+    #[cfg(feature = "tokio")]
+    pub(super) fn epoll(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 
     /// Sleeps until a descriptor is ready or `timeout` has passed. An interrupted sleep has no events.
@@ -106,10 +116,26 @@ impl Poller {
     /// Sets, replaces or clears a handler. When it fails, everything is as before.
     pub(super) fn set(&self, fd: &Arc<OwnedFd>, direction: Direction, callback: Option<Callback>) -> Result<()> {
         let mut table = self.lock();
+        if table.closed && callback.is_some() {
+            drop(table);
+            return Err(Error::new(ErrorKind::Closed, LAYER, "the loop has ended").during("set_fd_handler"));
+        }
         let gone = table.set(&self.epoll, fd, direction, callback.as_ref());
         drop(table);
         // What went, and `callback` if it was refused, may do anything when it is dropped: not under the lock.
         gone.map(drop).map_err(|errno| failed(errno, "set_fd_handler"))
+    }
+
+    /// Clears all handlers, and takes no more.
+    pub(super) fn close(&self) {
+        let mut table = self.lock();
+        table.closed = true;
+        let gone = mem::take(&mut table.watched);
+        drop(table);
+        for watched in gone.values() {
+            // As where one is cleared; and nobody listens any more.
+            let _ = epoll::delete(&self.epoll, &watched.fd);
+        }
     }
 
     /// How many descriptors have a handler.
