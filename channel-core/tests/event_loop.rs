@@ -6,6 +6,10 @@ use std::time::Duration;
 use channel_core::EventLoop;
 use channel_testkit::watchdog;
 
+channel_testkit::aio_context_conformance! {
+    mod conformance = || EventLoop::new().unwrap();
+}
+
 #[test]
 fn a_task_gives_what_its_future_gave() {
     watchdog::run("a_task_gives_what_its_future_gave", || {

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adverse;
+pub mod aio_context;
 pub mod child;
 pub mod fds;
 pub mod recording;
