@@ -6,10 +6,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use super::waiter::{Waiter, Waits};
-use super::{AioContext, Removed, current_context};
-use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Result, WriteFlags};
+use super::waiter::{Claimed, Entered, Released, Waiter, Waits};
+use super::{AioContext, current_context};
+use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, WriteFlags};
 
 /// A channel for tasks: its calls are futures that wait on an event loop.
 ///
@@ -32,7 +33,7 @@ use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Result, WriteFlags}
 /// It claims the channel's handlers ([`AioChange::Claim`](crate::AioChange::Claim)) when a task first waits, and keeps them until it is
 /// detached or dropped. The channel is put into non-blocking mode.
 ///
-/// ```ignore
+/// ```
 /// use channel_core::{AioChannel, EventLoop, MemoryChannel};
 ///
 /// let (near, far) = MemoryChannel::pair()?;
@@ -44,7 +45,7 @@ use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Result, WriteFlags}
 /// });
 /// let heard = event_loop.block_on(async {
 ///     near.write_all(b"hello").await?;
-///     heard.await
+///     heard.await?
 /// })??;
 /// assert_eq!(&heard, b"hello");
 /// # Ok::<(), channel_core::Error>(())
@@ -92,49 +93,75 @@ impl Shared {
         self.write.wake();
     }
 
+    /// Lets go of both handlers. Tasks that wait are woken when what is returned is dropped.
+    fn release(&self) -> [Released; 2] {
+        [Direction::Read, Direction::Write].map(|direction| self.waits(direction).release(&*self.channel, direction))
+    }
+
     fn poll_ready(&self, waiter: &mut Waiter, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<()>> {
         let waits = self.waits(direction);
-        let channel = &*self.channel;
-        if !waits.enter(waiter, cx.waker()) {
-            let detail = "a channel has one reader and one writer at a time, and another task waits already";
-            return Poll::Ready(Err(failed(channel, ErrorKind::Busy, detail)));
-        }
+        let entered = waits.enter(waiter, cx.waker());
+        // The waker was left before the questions below are asked: what changes from now on wakes it.
+        let result = match entered {
+            Entered::Busy => {
+                let detail = "a channel has one reader and one writer at a time, and another task waits already";
+                Err(self.failed(ErrorKind::Busy, detail, "ready"))
+            }
+            Entered::Called => Ok(()),
+            Entered::Unknowing | Entered::Waiting => match self.look(direction, entered == Entered::Unknowing) {
+                Ok(false) => return Poll::Pending,
+                looked => looked.map(drop),
+            },
+        };
+        waits.leave(waiter);
+        Poll::Ready(result)
+    }
+
+    /// Sees to it that a change wakes who waits, and says whether there is nothing to wait for.
+    fn look(&self, direction: Direction, unknowing: bool) -> Result<bool> {
         let attachment = self.attachment();
-        let (claimed, moved) = match &*attachment {
-            Attachment::Between => return Poll::Pending,
-            Attachment::To(context) => waits.claim(channel, direction, context),
+        let claim = |context| self.waits(direction).claim(&*self.channel, direction, context, unknowing);
+        let claimed = match &*attachment {
+            Attachment::Between => return Ok(false),
+            Attachment::To(context) => claim(context),
             Attachment::None => match current_context() {
-                Some(context) => waits.claim(channel, direction, &context),
+                Some(context) => claim(&context),
                 None => {
                     let detail =
                         "no event loop runs on this thread; attach the channel to one, or run the task on a loop";
-                    (Err(failed(channel, ErrorKind::NotAttached, detail)), Removed::nothing())
+                    Claimed::failed(self.failed(ErrorKind::NotAttached, detail, "ready"))
                 }
             },
         };
         drop(attachment);
-        drop(moved);
-        // The waker was left before this question is asked: what changes from now on wakes it.
-        let result = match claimed {
-            Ok(()) if !channel.readiness(direction).is_ready() => return Poll::Pending,
-            Ok(()) => Ok(()),
-            Err(error) => Err(error),
-        };
-        waits.leave(waiter);
-        Poll::Ready(result)
+        let readiness = self.channel.readiness(direction);
+        match &claimed.result {
+            _ if readiness.is_ready() => Ok(true),
+            // The next call says so.
+            Err(error) if error.is_closed() => Ok(true),
+            Err(error) => Err(error.clone()),
+            // A handler is told of some things once, such as a shutdown: perhaps just before it was set.
+            Ok(set_now) if *set_now || unknowing => {
+                let now = Instant::now();
+                let limit = match &readiness {
+                    Readiness::Wait(interests) => interests.deadline(),
+                    Readiness::Ready => None,
+                };
+                Ok(limit.is_some_and(|limit| limit <= now) || readiness.block(Some(now))?)
+            }
+            Ok(_) => Ok(false),
+        }
+    }
+
+    fn failed(&self, kind: ErrorKind, detail: &'static str, operation: &'static str) -> Error {
+        Error::new(kind, self.channel.layer(), detail).during(operation).on(self.channel.name())
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        for direction in [Direction::Read, Direction::Write] {
-            drop(self.waits(direction).release(&*self.channel, direction));
-        }
+        drop(self.release());
     }
-}
-
-fn failed(channel: &dyn Channel, kind: ErrorKind, detail: &'static str) -> Error {
-    Error::new(kind, channel.layer(), detail).during("ready").on(channel.name())
 }
 
 impl AioChannel {
@@ -166,15 +193,14 @@ impl AioChannel {
     pub fn attach(&self, context: Arc<dyn AioContext>) -> Result<Attached> {
         let mut attachment = self.shared.attachment();
         if !matches!(*attachment, Attachment::None) {
-            let detail = "it is attached to a loop already; detach it there first";
-            return Err(failed(&*self.shared.channel, ErrorKind::Busy, detail).during("attach"));
+            let detail = "it is attached to a loop already, or on its way to another; detach it there first";
+            return Err(self.shared.failed(ErrorKind::Busy, detail, "attach"));
         }
         *attachment = Attachment::To(Arc::clone(&context));
         drop(attachment);
-        let attached = Attached { shared: Arc::clone(&self.shared), context };
-        attached.shared.read.wake();
-        attached.shared.write.wake();
-        Ok(attached)
+        self.shared.read.wake();
+        self.shared.write.wake();
+        Ok(Attached { shared: Arc::clone(&self.shared), context })
     }
 
     /// Waits until `direction` can make progress; the call that follows may still say would-block once. (QEMU:
@@ -213,8 +239,11 @@ impl AioChannel {
         mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> Result<T> {
         loop {
+            let calls = self.shared.waits(direction).calls();
             match attempt(&*self.shared.channel) {
-                Err(error) if error.is_would_block() => self.ready(direction).await?,
+                Err(error) if error.is_would_block() => {
+                    Ready { channel: self, direction, waiter: Waiter::after_attempt(calls) }.await?;
+                }
                 done => return done,
             }
         }
@@ -441,19 +470,19 @@ impl Attached {
     pub fn detach(self) -> Result<Detached, DetachError> {
         *self.shared.attachment() = Attachment::Between;
         let mut idle = Ok(());
-        for direction in [Direction::Read, Direction::Write] {
-            let removed = self.shared.waits(direction).release(&*self.shared.channel, direction);
-            let waited = removed.wait();
+        for released in self.shared.release() {
+            let waited = released.wait();
             idle = idle.and(waited);
         }
         match idle {
             Ok(()) => {
                 let detached = Detached { shared: Arc::clone(&self.shared) };
-                std::mem::drop(self);
+                std::mem::drop(self); // which sees that the channel is on its way
                 Ok(detached)
             }
             Err(error) => {
                 self.shared.set_attachment(Attachment::To(Arc::clone(&self.context)));
+                let error = error.during("detach").on(self.shared.channel.name());
                 Err(DetachError { attached: self, error })
             }
         }
@@ -462,13 +491,16 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        if matches!(&*self.shared.attachment(), Attachment::Between) {
-            return; // detached: that is the other one's now
-        }
+        let old = {
+            let mut attachment = self.shared.attachment();
+            if matches!(*attachment, Attachment::Between) {
+                return; // detached: that is the other one's now
+            }
+            std::mem::replace(&mut *attachment, Attachment::Between)
+        };
+        let released = self.shared.release();
         self.shared.set_attachment(Attachment::None);
-        for direction in [Direction::Read, Direction::Write] {
-            drop(self.shared.waits(direction).release(&*self.shared.channel, direction));
-        }
+        drop((old, released));
     }
 }
 
@@ -492,7 +524,8 @@ impl Detached {
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        if matches!(&*self.shared.attachment(), Attachment::Between) {
+        let between = matches!(&*self.shared.attachment(), Attachment::Between);
+        if between {
             self.shared.set_attachment(Attachment::None);
         }
     }

@@ -1,17 +1,19 @@
 //! Who waits for one direction of a channel, and the handler that wakes them.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
-use super::{AioChange, AioContext, AioHandler, Callback, Removed};
-use crate::{Channel, Direction, Result};
+use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed};
+use crate::{Channel, Direction, Error, Result};
 
 /// The waits of one direction: at most one waiter, and the handler claimed for it.
 ///
-/// No lock is held while a waker is woken or dropped, or a handler is set or released.
+/// No lock is held while a waker is woken or dropped.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     state: Arc<Mutex<State>>,
+    /// Held while the channel is told of a change.
     claim: Mutex<Option<Claim>>,
 }
 
@@ -23,25 +25,10 @@ struct State {
     polls: bool,
     last_waiter: u64,
     waker: Option<Waker>,
-}
-
-/// A handler that was set: the channel holds it, and drops it when it lets go of it.
-struct Claim {
-    context: Arc<dyn AioContext>,
-    callback: Weak<dyn Fn() + Send + Sync>,
-}
-
-impl std::fmt::Debug for Claim {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Claim").field("context", &self.context).finish_non_exhaustive()
-    }
-}
-
-impl Claim {
-    /// The handler, unless the channel let go of it.
-    fn handler(&self) -> Option<AioHandler> {
-        Some(AioHandler { context: Arc::clone(&self.context), callback: self.callback.upgrade()? })
-    }
+    /// How often the handler was called.
+    calls: u64,
+    /// How often it had been when the one who waits last knew that there was nothing to do.
+    seen: u64,
 }
 
 /// One who waits, or is about to.
@@ -50,34 +37,101 @@ pub(super) struct Waiter {
     /// The place it has; 0 for none.
     place: u64,
     polls: bool,
+    /// [`Waits::calls`] before the attempt that would have blocked; `None` where there was none.
+    attempted: Option<u64>,
 }
 
 impl Waiter {
     /// A future, which has its place until it is done or dropped.
     pub(super) fn future() -> Self {
-        Self { place: 0, polls: false }
+        Self { place: 0, polls: false, attempted: None }
+    }
+
+    /// A future that follows an attempt, which began when `calls` were counted.
+    pub(super) fn after_attempt(calls: u64) -> Self {
+        Self { attempted: Some(calls), ..Self::future() }
     }
 
     /// Somebody who polls and says no good-bye: whoever comes next may take its place.
     pub(super) fn poll() -> Self {
-        Self { place: 0, polls: true }
+        Self { polls: true, ..Self::future() }
     }
 }
 
-/// Wakes whoever waits when it is called, and when it is dropped: the channel let go of it.
-struct Alarm(Weak<Mutex<State>>);
+/// How far a waiter got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entered {
+    /// Somebody else has the place.
+    Busy,
+    /// The handler was called since there was nothing to do.
+    Called,
+    /// It has just taken the place; what happened before, without an attempt, nobody knows.
+    Unknowing,
+    /// It has the place; from the last time there was nothing to do on, every call of the handler was counted.
+    Waiting,
+}
 
-impl Alarm {
-    fn ring(&self) {
-        if let Some(state) = self.0.upgrade() {
-            wake(&state);
-        }
+/// A handler that was set: the channel holds it, and drops it when it lets go of it.
+struct Claim {
+    /// What the handler runs: nothing of it starts after the claim was released, whatever the channel does.
+    registration: Arc<Registration>,
+    callback: Weak<dyn Fn() + Send + Sync>,
+}
+
+impl Claim {
+    fn context(&self) -> &Arc<dyn AioContext> {
+        self.registration.context()
+    }
+
+    /// The handler, unless the channel let go of it.
+    fn handler(&self) -> Option<AioHandler> {
+        Some(AioHandler { context: Arc::clone(self.context()), callback: self.callback.upgrade()? })
     }
 }
 
-impl Drop for Alarm {
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("context", self.context()).finish_non_exhaustive()
+    }
+}
+
+/// What came of a claim.
+pub(super) struct Claimed {
+    /// Whether the handler was set just now: what happened before, it knows nothing of.
+    pub(super) result: Result<bool>,
+    _released: Released,
+    _handler: Option<AioHandler>,
+}
+
+impl Claimed {
+    /// There is no loop to set it on.
+    pub(super) fn failed(error: Error) -> Self {
+        Self { result: Err(error), _released: Released::default(), _handler: None }
+    }
+}
+
+/// A handler that was let go of. Dropping this wakes whoever waits, so it is not done under a lock.
+#[derive(Default)]
+pub(super) struct Released {
+    removed: Removed,
+    _handler: Option<AioHandler>,
+}
+
+impl Released {
+    /// Waits until no call of the handler is running, nor what the channels below do around it.
+    pub(super) fn wait(self) -> Result<()> {
+        self.removed.wait()
+    }
+}
+
+/// Wakes whoever waits when it is dropped: the channel let go of the handler.
+struct Farewell(Weak<Mutex<State>>);
+
+impl Drop for Farewell {
     fn drop(&mut self) {
-        self.ring();
+        if let Some(state) = self.0.upgrade() {
+            wake(lock(&state));
+        }
     }
 }
 
@@ -85,32 +139,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn wake(state: &Mutex<State>) {
-    let waker = lock(state).waker.take();
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
     if let Some(waker) = waker {
         waker.wake();
     }
 }
 
 impl Waits {
-    /// Takes the place of the one who waits, or keeps it, and leaves `waker`. `false` if somebody else has it.
-    pub(super) fn enter(&self, waiter: &mut Waiter, waker: &Waker) -> bool {
+    /// Takes the place of the one who waits, or keeps it, and leaves `waker`.
+    pub(super) fn enter(&self, waiter: &mut Waiter, waker: &Waker) -> Entered {
         let mut state = lock(&self.state);
-        if state.waiter == 0 || state.waiter == waiter.place || state.polls {
-            if state.waiter == 0 || state.waiter != waiter.place {
-                state.last_waiter += 1;
-                state.waiter = state.last_waiter;
-                state.polls = waiter.polls;
-                waiter.place = state.waiter;
+        if state.waiter != 0 && state.polls && waiter.polls {
+            waiter.place = state.waiter;
+        }
+        let mut entered = Entered::Waiting;
+        if state.waiter == 0 || state.waiter != waiter.place {
+            if state.waiter != 0 && !state.polls {
+                return Entered::Busy;
             }
-        } else {
-            return false;
+            if waiter.attempted.is_none() {
+                entered = Entered::Unknowing;
+            }
+            state.last_waiter += 1;
+            state.waiter = state.last_waiter;
+            state.polls = waiter.polls;
+            state.seen = waiter.attempted.unwrap_or(state.calls);
+            waiter.place = state.waiter;
+        }
+        if state.seen != state.calls {
+            entered = Entered::Called;
         }
         let known = state.waker.as_ref().is_some_and(|known| known.will_wake(waker));
         let old = if known { None } else { state.waker.replace(waker.clone()) };
         drop(state);
         drop(old);
-        true
+        entered
     }
 
     /// Gives the place up.
@@ -129,46 +194,75 @@ impl Waits {
         waiter.place = 0;
     }
 
-    /// Wakes whoever waits.
+    /// Wakes whoever waits, to look again.
     pub(super) fn wake(&self) {
-        wake(&self.state);
+        wake(lock(&self.state));
     }
 
-    /// Sees to it that a handler on `context` wakes whoever waits; and what that replaced, which wakes them when it is dropped.
+    /// How often the handler was called so far.
+    pub(super) fn calls(&self) -> u64 {
+        lock(&self.state).calls
+    }
+
+    /// Sees to it that a handler on `context` wakes whoever waits. `unknowing`: the channel is called, so that a handler which
+    /// was taken off its loop is put back.
     pub(super) fn claim(
         &self,
         channel: &dyn Channel,
         direction: Direction,
         context: &Arc<dyn AioContext>,
-    ) -> (Result<()>, Removed) {
+        unknowing: bool,
+    ) -> Claimed {
         let mut claim = lock(&self.claim);
         let there = claim.as_ref().and_then(Claim::handler);
-        match &there {
-            Some(there) if same(&there.context, context) => return (Ok(()), Removed::nothing()),
-            _ => {}
+        if there.as_ref().is_some_and(|there| same(&there.context, context)) {
+            let kept =
+                if unknowing { channel.set_aio_fd_handler(AioChange::Keep, AioChange::Keep).map(drop) } else { Ok(()) };
+            return Claimed { result: kept.map(|()| false), _released: Released::default(), _handler: there };
         }
-        // A channel that was closed has nothing to let go of; the claim says so.
-        let moved = there.map_or_else(Removed::nothing, |there| {
-            set(channel, direction, AioChange::Release(there)).unwrap_or_default()
+        let released = release(&mut claim, there, channel, direction);
+        let (called, dropped) = (Arc::downgrade(&self.state), Farewell(Arc::downgrade(&self.state)));
+        let registration = Registration::new(AioHandler::new(Arc::clone(context), move || {
+            if let Some(state) = called.upgrade() {
+                let mut state = lock(&state);
+                state.calls += 1;
+                wake(state);
+            }
+        }));
+        let running = Arc::clone(&registration);
+        let callback: Callback = Arc::new(move || {
+            let _held_as_long_as_this = &dropped;
+            running.run();
         });
-        let alarm = Alarm(Arc::downgrade(&self.state));
-        let callback: Callback = Arc::new(move || alarm.ring());
-        let weak = Arc::downgrade(&callback);
-        let handler = AioHandler { context: Arc::clone(context), callback };
-        let claimed = set(channel, direction, AioChange::Claim(handler));
-        *claim = claimed.is_ok().then(|| Claim { context: Arc::clone(context), callback: weak });
-        (claimed.map(drop), moved)
+        let handler = AioHandler { context: Arc::clone(context), callback: Arc::clone(&callback) };
+        let result = set(channel, direction, AioChange::Claim(handler.clone()));
+        *claim = result.is_ok().then(|| Claim { registration, callback: Arc::downgrade(&callback) });
+        // A claim replaces nothing, so nothing was removed.
+        Claimed { result: result.map(|_| true), _released: released, _handler: Some(handler) }
     }
 
-    /// Lets go of the handler, if one is claimed.
-    pub(super) fn release(&self, channel: &dyn Channel, direction: Direction) -> Removed {
-        let claim = lock(&self.claim).take();
-        let Some(handler) = claim.and_then(|claim| claim.handler()) else {
-            return Removed::nothing();
-        };
-        // A channel that was closed has nothing to let go of.
-        set(channel, direction, AioChange::Release(handler)).unwrap_or_default()
+    /// Lets go of the handler, if one is claimed: no call of it starts any more.
+    pub(super) fn release(&self, channel: &dyn Channel, direction: Direction) -> Released {
+        let mut claim = lock(&self.claim);
+        let there = claim.as_ref().and_then(Claim::handler);
+        release(&mut claim, there, channel, direction)
     }
+}
+
+/// Empties `claim`, whose handler is `there` unless the channel let go of it.
+fn release(
+    claim: &mut Option<Claim>,
+    there: Option<AioHandler>,
+    channel: &dyn Channel,
+    direction: Direction,
+) -> Released {
+    // A channel that was closed has let go of it.
+    let set = |handler: &AioHandler| set(channel, direction, AioChange::Release(handler.clone())).ok();
+    let mut removed = there.as_ref().and_then(set).unwrap_or_default();
+    if let Some(claim) = claim.take() {
+        removed.add(claim.registration); // it may be running, although the channel let go of it long ago
+    }
+    Released { removed, _handler: there }
 }
 
 /// Whether two handles are one loop.
