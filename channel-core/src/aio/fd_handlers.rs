@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{AioChange, Callback, Registration, Removed, Timer};
-use crate::{Direction, Interest, Result};
+use super::{AioChange, AioHandler, Callback, Registration, Removed, Timer};
+use crate::{Direction, Error, ErrorKind, Interest, Result};
 
 /// The two handlers of a leaf channel, one per direction, kept so that they can be changed and cleared.
 ///
@@ -15,13 +15,18 @@ use crate::{Direction, Interest, Result};
 /// # No spin
 /// A level-triggered loop calls a handler as long as its descriptor is ready, and a hang-up makes that for ever. So a handler
 /// that was called twice although nobody called the channel in between is taken off the loop until somebody does (twice,
-/// because a handler may wake a task whose call comes a moment later), and one whose direction is over is taken off for good.
+/// because a handler may wake a task whose call comes a moment later), and one whose direction is over is taken off until a
+/// call shows that it goes on.
 #[derive(Debug, Default)]
 pub struct FdHandlers {
     read: Mutex<Option<Arc<OnFd>>>,
     write: Mutex<Option<Arc<OnFd>>>,
+    /// Those that are never called.
+    held: Mutex<Vec<AioHandler>>,
     /// Whether either is set; looked at before the locks.
     any: AtomicBool,
+    /// The channel was closed: nothing is set any more. Looked at under the lock of what is to be changed.
+    closed: AtomicBool,
 }
 
 /// One handler on its descriptor.
@@ -37,8 +42,10 @@ struct OnFd {
     called: AtomicBool,
     /// Whether the last call of the handler went without one.
     idle: AtomicBool,
-    /// The direction has ended.
+    /// The direction has ended, as far as the last call knew.
     over: AtomicBool,
+    /// The channel let go of it.
+    removed: AtomicBool,
     /// Off the loop until this timer runs.
     pause: Mutex<Option<Timer>>,
 }
@@ -52,6 +59,7 @@ impl OnFd {
             called: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             pause: Mutex::default(),
         })
     }
@@ -59,8 +67,7 @@ impl OnFd {
     fn arm(self: &Arc<Self>) -> Result<()> {
         let polled = self.polled();
         let Some(interest) = &*polled else { return Ok(()) };
-        let off = self.over.load(Ordering::SeqCst) || self.pause().is_some();
-        if !self.armed.load(Ordering::Relaxed) && !off {
+        if !self.armed.load(Ordering::Relaxed) && !self.is_off() {
             self.set(interest, Some(self.callback()))?;
             self.armed.store(true, Ordering::SeqCst);
         }
@@ -75,13 +82,17 @@ impl OnFd {
         if !self.armed.swap(false, Ordering::SeqCst) {
             return;
         }
-        let off = self.over.load(Ordering::SeqCst) || self.pause().is_some();
-        if self.called.load(Ordering::SeqCst) && !off {
+        if self.called.load(Ordering::SeqCst) && !self.is_off() {
             self.armed.store(true, Ordering::SeqCst);
             return;
         }
         // The loop may have gone first; there is nothing to clear then.
         let _ = self.set(interest, None);
+    }
+
+    /// Whether its loop is not to poll, whoever calls the channel.
+    fn is_off(&self) -> bool {
+        self.over.load(Ordering::SeqCst) || self.removed.load(Ordering::SeqCst) || self.pause().is_some()
     }
 
     fn set(&self, interest: &Interest, callback: Option<Callback>) -> Result<()> {
@@ -121,6 +132,11 @@ impl OnFd {
         }
     }
 
+    fn remove(&self) {
+        self.removed.store(true, Ordering::SeqCst);
+        self.disarm();
+    }
+
     fn pause_until(self: &Arc<Self>, until: Instant) {
         let this = Arc::downgrade(self);
         let timer = Timer::set(self.registration.context(), until, move || {
@@ -150,8 +166,9 @@ impl FdHandlers {
     /// `Keep` counts as a call on the channel: a handler that was taken off the loop is put back.
     ///
     /// # Errors
-    /// What the context fails with: both directions are without a handler then. [`Busy`](crate::ErrorKind::Busy), before anything is
-    /// changed, for a claim where there is a handler; `layer` is what it calls the channel.
+    /// What the context fails with: both directions are without a handler then. [`Busy`](ErrorKind::Busy), before anything is
+    /// changed, for a claim where there is a handler, and [`Closed`](ErrorKind::Closed) after [`clear`](Self::clear); `layer` is
+    /// what these call the channel.
     pub fn change(
         &self,
         layer: &'static str,
@@ -160,7 +177,18 @@ impl FdHandlers {
         write: AioChange,
     ) -> Result<Removed> {
         let mut removed = Removed::nothing();
+        // What is refused, or released, may do anything when it is dropped: after the locks.
+        let _given = (read.clone(), write.clone());
         let (mut reading, mut writing) = (self.lock(Direction::Read), self.lock(Direction::Write));
+        if self.closed.load(Ordering::SeqCst) {
+            let error = Error::new(ErrorKind::Closed, layer, "close was called on it before");
+            return Err(error.during("set_aio_fd_handler"));
+        }
+        for change in [&read, &write] {
+            if let AioChange::Release(handler) = change {
+                self.held().retain(|held| !held.is(handler));
+            }
+        }
         let resolve = |change: AioChange, slot: &Option<Arc<OnFd>>| {
             change.resolve(slot.as_ref().map(|there| there.registration.handler()), layer)
         };
@@ -172,7 +200,10 @@ impl FdHandlers {
             let new = match change {
                 AioChange::Set(handler) => Some(OnFd::new(Registration::new(handler), polled(direction))),
                 AioChange::Clear => None,
-                _ => {
+                kept => {
+                    if let AioChange::Hold(handler) = kept {
+                        self.held().push(handler);
+                    }
                     if let Some(there) = slot {
                         there.called();
                     }
@@ -199,7 +230,7 @@ impl FdHandlers {
     }
 
     /// Notes a read or a write, at its end: a handler that was taken off its loop is put back. A `result` that is the end of
-    /// the direction, 0 or an error that stays, takes its handler off for good.
+    /// the direction, 0 or an error that stays, takes its handler off, until another result shows that the direction goes on.
     pub fn called(&self, direction: Direction, result: &Result<usize>) {
         if !self.any.load(Ordering::Acquire) {
             return;
@@ -213,9 +244,12 @@ impl FdHandlers {
             if let Some(there) = there {
                 if over && towards == direction {
                     there.end();
-                } else {
-                    there.called();
+                    continue;
                 }
+                if towards == direction {
+                    there.over.store(false, Ordering::SeqCst);
+                }
+                there.called();
             }
         }
     }
@@ -246,13 +280,20 @@ impl FdHandlers {
         }
     }
 
-    /// Removes both handlers.
+    /// Removes all handlers, for good: the channel is closed.
     pub fn clear(&self) {
         let mut removed = Removed::nothing();
+        self.closed.store(true, Ordering::SeqCst);
         for direction in [Direction::Read, Direction::Write] {
             take(&mut self.lock(direction), &mut removed);
         }
         self.any.store(false, Ordering::Release);
+        let held = std::mem::take(&mut *self.held());
+        drop(held); // not under the lock
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<AioHandler>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self, direction: Direction) -> MutexGuard<'_, Option<Arc<OnFd>>> {
@@ -268,7 +309,7 @@ impl FdHandlers {
 fn take(slot: &mut Option<Arc<OnFd>>, removed: &mut Removed) {
     if let Some(old) = slot.take() {
         removed.add(Arc::clone(&old.registration));
-        old.end();
+        old.remove();
     }
 }
 

@@ -55,11 +55,15 @@ pub enum AioChange {
     Claim(AioHandler),
     /// Remove this very handler, and none that has taken its place.
     Release(AioHandler),
+    /// Hold this handler beside whatever is set, and never call it; let go of it when it is released, or the channel closed or
+    /// dropped. For those who set no handler and have to know of the end: any number of them. A layer passes it on to the
+    /// lowest channel, where it is to be released, too.
+    Hold(AioHandler),
 }
 
 impl AioChange {
-    /// For implementers of [`Channel`](crate::Channel): what is to be done where `there` is set, in terms of `Keep`, `Clear` and
-    /// `Set` alone.
+    /// For implementers of [`Channel`](crate::Channel): what is to be done where `there` is set, in terms of `Keep`, `Clear`,
+    /// `Set` and `Hold` alone.
     ///
     /// # Errors
     /// [`Busy`](ErrorKind::Busy) for a `Claim` where there is a handler already; `layer` is what the error calls the channel.

@@ -54,6 +54,8 @@ impl Handlers {
         if kept(&read) && kept(&write) {
             return inner.set_aio_fd_handler(read, write);
         }
+        // What is refused, or released, may do anything when it is dropped: after the lock.
+        let _given = (read.clone(), write.clone());
         let mut slots = self.lock();
         let mut removed = Removed::nothing();
         let resolve =

@@ -1,0 +1,113 @@
+//! The handlers of a leaf: when they are on their loop, and when the channel lets go of them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use channel_core::{
+    AioChange, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, FdHandlers, Interest, MemoryChannel,
+    Readiness,
+};
+use channel_testkit::recording::Recorder;
+use channel_testkit::watchdog;
+
+/// Counts how often it was called, or dropped.
+#[derive(Default)]
+struct Counts {
+    calls: AtomicUsize,
+    drops: AtomicUsize,
+}
+
+impl Counts {
+    fn of(counts: &Arc<Self>) -> [usize; 2] {
+        [counts.calls.load(Ordering::SeqCst), counts.drops.load(Ordering::SeqCst)]
+    }
+}
+
+/// A handler that counts, and does `at_end` when it is dropped.
+fn counting(recorder: &Arc<Recorder>, counts: &Arc<Counts>, at_end: impl Fn() + Send + Sync + 'static) -> AioHandler {
+    struct Ends<F: Fn()>(Arc<Counts>, F);
+    impl<F: Fn()> Drop for Ends<F> {
+        fn drop(&mut self) {
+            self.0.drops.fetch_add(1, Ordering::SeqCst);
+            (self.1)();
+        }
+    }
+    let ends = Ends(Arc::clone(counts), at_end);
+    AioHandler::new(recorder.clone(), move || {
+        ends.0.calls.fetch_add(1, Ordering::SeqCst);
+    })
+}
+
+#[test]
+fn a_handler_whose_direction_goes_on_after_an_error_is_put_back() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    far.write_all(b"x").unwrap();
+    let Readiness::Wait(interests) = near.readiness(Direction::Read) else { panic!("a memory channel polls") };
+    let polled: Option<Interest> = interests.iter().next().cloned();
+    let (recorder, counts, handlers) = (Recorder::new(), Arc::<Counts>::default(), FdHandlers::default());
+    let set = AioChange::Set(counting(&recorder, &counts, || ()));
+    handlers.change("leaf", |_| polled.clone(), set, AioChange::Keep).unwrap();
+    handlers.called(Direction::Read, &Err(Error::new(ErrorKind::Io(std::io::ErrorKind::OutOfMemory), "leaf", "")));
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "calls in a direction that seems to be over");
+    handlers.called(Direction::Write, &Ok(1));
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "calls because the other direction goes on");
+    handlers.called(Direction::Read, &Err(Error::WOULD_BLOCK));
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1, "calls in a direction that goes on");
+}
+
+#[test]
+fn nothing_is_set_once_it_is_cleared_for_good() {
+    let (recorder, counts, handlers) = (Recorder::new(), Arc::<Counts>::default(), FdHandlers::default());
+    handlers.clear();
+    for change in [AioChange::Set, AioChange::Claim, AioChange::Hold] {
+        let change = change(counting(&recorder, &counts, || ()));
+        let refused = handlers.change("leaf", |_| None, change, AioChange::Keep).unwrap_err();
+        assert!(refused.is_closed(), "{refused:?}");
+    }
+    assert_eq!(Counts::of(&counts), [0, 3], "calls and drops of handlers that were refused");
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0);
+}
+
+#[test]
+fn a_handler_that_is_held_is_never_called_and_let_go_of_at_the_end() {
+    for how in ["released", "closed", "dropped"] {
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let (recorder, held, set) = (Recorder::new(), Arc::<Counts>::default(), Arc::<Counts>::default());
+        let handler = counting(&recorder, &held, || ());
+        near.set_aio_fd_handler(AioChange::Hold(handler.clone()), AioChange::Keep).unwrap();
+        near.set_aio_fd_handler(AioChange::Claim(counting(&recorder, &set, || ())), AioChange::Keep).unwrap();
+        near.set_aio_fd_handler(AioChange::Clear, AioChange::Clear).unwrap();
+        far.write_all(b"x").unwrap();
+        recorder.turn(Duration::ZERO).unwrap();
+        assert_eq!(Counts::of(&held), [0, 0], "calls and drops of a handler that is held");
+        assert_eq!(Counts::of(&set), [0, 1], "calls and drops of a handler that was cleared beside it");
+        match how {
+            "released" => drop(near.set_aio_fd_handler(AioChange::Keep, AioChange::Release(handler.clone())).unwrap()),
+            "closed" => near.close().unwrap(),
+            _ => drop(near),
+        }
+        drop(handler);
+        assert_eq!(Counts::of(&held), [0, 1], "calls and drops of a handler whose channel, or itself, was {how}");
+    }
+}
+
+#[test]
+fn a_handler_that_is_refused_is_dropped_where_it_may_call_the_channel() {
+    watchdog::run("a_handler_that_is_refused_is_dropped_where_it_may_call_the_channel", || {
+        let (recorder, counts) = (Recorder::new(), Arc::<Counts>::default());
+        for change in [AioChange::Claim, AioChange::Release] {
+            let near = Arc::new(MemoryChannel::pair().unwrap().0);
+            near.set_aio_fd_handler(AioChange::Set(AioHandler::new(recorder.clone(), || ())), AioChange::Keep).unwrap();
+            let channel = Arc::downgrade(&near);
+            let calls_it = move || {
+                let called =
+                    Weak::upgrade(&channel).map(|near| near.set_aio_fd_handler(AioChange::Keep, AioChange::Keep));
+                assert!(called.is_some_and(|called| called.is_ok()));
+            };
+            let refused = near.set_aio_fd_handler(change(counting(&recorder, &counts, calls_it)), AioChange::Keep);
+            drop(refused);
+        }
+        assert_eq!(Counts::of(&counts), [0, 2]);
+    });
+}
