@@ -64,9 +64,35 @@ macro_rules! conformance {
                 mod non_blocking {
                     $crate::__each_clause! { __clause_tests [NonBlocking] }
                 }
+
+                mod event_loop {
+                    $crate::__each_clause! { __clause_tests [EventLoop] }
+                }
+
+                $crate::__under_tokio! {
+                    mod tokio {
+                        $crate::__each_clause! { __clause_tests [Tokio] }
+                    }
+                }
             }
         )+
     };
+}
+
+/// What is tested under tokio: with the feature `tokio` of this crate.
+#[cfg(feature = "tokio")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __under_tokio {
+    ($($tests:item)+) => { $($tests)+ };
+}
+
+/// What is tested under tokio: nothing without the feature `tokio` of this crate.
+#[cfg(not(feature = "tokio"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __under_tokio {
+    ($($tests:item)+) => {};
 }
 
 #[doc(hidden)]

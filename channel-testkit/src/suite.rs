@@ -5,6 +5,7 @@
 
 mod cork;
 mod descriptors;
+mod drive;
 mod end;
 mod endings;
 mod errors;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use channel_core::{Channel, ChannelExt, Direction, Features, ReadFlags, Result, WriteFlags};
 use std::io::{IoSlice, IoSliceMut};
 
+use super::drive;
 use super::setup::{Mode, Run};
 
 /// More than any stack may hold of output that its peer does not read: kernel buffers and the bounds of a few layers.
@@ -77,11 +78,29 @@ impl End {
         mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> Result<T> {
         match self.mode {
-            Mode::NonBlocking => self.poll(direction, attempt),
             Mode::Blocking => {
                 self.run.check();
                 attempt(&*self.channel)
             }
+            Mode::NonBlocking => self.poll(direction, attempt),
+            Mode::EventLoop => drive::on_event_loop(&self.channel, direction, self.checked(attempt)),
+            #[cfg(feature = "tokio")]
+            Mode::Tokio => drive::under_tokio::drive(&self.channel, direction, self.checked(attempt)),
+        }
+    }
+
+    fn checked<T>(&self, mut attempt: impl FnMut(&dyn Channel) -> Result<T>) -> impl FnMut(&dyn Channel) -> Result<T> {
+        move |channel| {
+            self.run.check();
+            attempt(channel)
+        }
+    }
+
+    /// The same channel, whose handlers a test sets itself: it is driven without any.
+    pub(super) fn without_handlers(self) -> Self {
+        match self.mode {
+            Mode::Blocking => self,
+            _ => Self { mode: Mode::NonBlocking, ..self },
         }
     }
 
@@ -112,11 +131,19 @@ impl End {
 
     /// One read that waits.
     pub(super) fn read_some(&self, buf: &mut [u8]) -> Result<usize> {
+        #[cfg(feature = "tokio")]
+        if self.mode == Mode::Tokio {
+            return drive::under_tokio::read(&self.channel, buf);
+        }
         self.drive(Direction::Read, |channel| channel.read(buf))
     }
 
     /// One write that waits.
     pub(super) fn write_some(&self, bytes: &[u8]) -> Result<usize> {
+        #[cfg(feature = "tokio")]
+        if self.mode == Mode::Tokio {
+            return drive::under_tokio::write(&self.channel, bytes);
+        }
         self.drive(Direction::Write, |channel| channel.write(bytes))
     }
 

@@ -26,6 +26,7 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
     const COUNT: usize = 300;
     let recorder = Recorder::new();
     let (near, far) = setup.pair();
+    let near = near.without_handlers();
     let got = Arc::new(Mutex::new(Vec::new()));
     if !set_read(&near, by_byte(&recorder, &near, &got)) {
         return;
@@ -97,6 +98,7 @@ pub fn h2_no_handler_is_called_after_it_was_removed(setup: &Setup) {
     let recorder = Recorder::new();
     for how in ["cleared", "replaced", "closed", "dropped"] {
         let (near, far) = setup.pair();
+        let near = near.without_handlers();
         let (old, new) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let counted = || AioChange::Set(counting(&recorder, &old));
         if !set(&near, counted(), counted()) {

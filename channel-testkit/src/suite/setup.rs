@@ -33,6 +33,11 @@ pub enum Mode {
     Blocking,
     /// Calls say would-block, and the test waits in between ([`ChannelExt::wait`](channel_core::ChannelExt::wait)).
     NonBlocking,
+    /// Calls say would-block, and the test runs an [`EventLoop`](channel_core::EventLoop) until a handler set there is called.
+    EventLoop,
+    /// Calls are those of an [`AioChannel`](channel_core::AioChannel) in a task under tokio; reads and writes by tokio's own traits.
+    #[cfg(feature = "tokio")]
+    Tokio,
 }
 
 impl fmt::Display for Mode {
@@ -40,6 +45,9 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Blocking => "blocking",
             Self::NonBlocking => "non-blocking",
+            Self::EventLoop => "event-loop",
+            #[cfg(feature = "tokio")]
+            Self::Tokio => "tokio",
         })
     }
 }

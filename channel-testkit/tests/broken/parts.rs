@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use channel_core::{
-    Channel, Direction, Error, ErrorKind, Features, Limits, MemoryChannel, ReadFlags, Result, WriteFlags,
+    AioChange, Channel, Direction, Error, ErrorKind, Features, Limits, MemoryChannel, ReadFlags, Result, Timer,
+    WriteFlags,
 };
 use channel_testkit::adverse::gated;
 use channel_testkit::suite::Options;
@@ -145,6 +146,8 @@ struct Greeting {
     begun: Option<Instant>,
     sent: bool,
     outcome: Option<Result<()>>,
+    /// Calls the read handler when the limit passes.
+    alarm: Option<Timer>,
 }
 
 const HELLO: u8 = b'h';
@@ -153,12 +156,19 @@ impl Hello {
     /// A handshake to come.
     pub(crate) fn new(options: &Options) -> Self {
         let limits = options.limits.clone();
-        Self(Arc::new(Mutex::new(Greeting { limits, blocking: true, begun: None, sent: false, outcome: None })))
+        Self(Arc::new(Mutex::new(Greeting {
+            limits,
+            blocking: true,
+            begun: None,
+            sent: false,
+            outcome: None,
+            alarm: None,
+        })))
     }
 
     /// A channel that opens with this handshake.
     pub(crate) fn over(&self, inner: impl Channel) -> Mutant {
-        let [handshake, blocking, read, write, flush, lend, wait] = std::array::from_fn(|_| self.clone());
+        let [handshake, blocking, read, write, flush, lend, wait, handlers] = std::array::from_fn(|_| self.clone());
         Mutant::over(inner)
             .on_handshake(move |inner| handshake.run(inner, true))
             .on_set_blocking(move |inner, on| {
@@ -187,6 +197,21 @@ impl Hello {
                     let deadline = greeting.begun.and_then(|begun| begun.checked_add(greeting.limits.handshake));
                     inner.readiness(Direction::Read).with_deadline(deadline)
                 }
+            })
+            .on_set_aio_fd_handler(move |inner, read, write| {
+                let mut greeting = lock(&handlers.0);
+                let deadline = greeting.begun.and_then(|begun| begun.checked_add(greeting.limits.handshake));
+                match (&read, deadline) {
+                    (AioChange::Keep, _) => {}
+                    (AioChange::Set(handler) | AioChange::Claim(handler), Some(at)) if greeting.outcome.is_none() => {
+                        let callback = Arc::downgrade(&handler.callback);
+                        let call = move || callback.upgrade().iter().for_each(|callback| callback());
+                        greeting.alarm = Some(Timer::set(&handler.context, at, call));
+                    }
+                    _ => greeting.alarm = None,
+                }
+                drop(greeting);
+                inner.set_aio_fd_handler(read, write)
             })
     }
 
