@@ -293,7 +293,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             self.facts.set(Facts::WRITE_TOLD, true);
             self.handlers.schedule(Direction::Write);
         }
-        if facts.contains(Facts::UNSENT) {
+        if facts.intersects(Facts::UNSENT | Facts::LEAVING) {
             self.handlers.arm_push(&*self.inner, |direction| self.event(direction));
         }
         let deadline = self.deadline(facts);
@@ -323,8 +323,13 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         Arc::new(move || {
             let Some(core) = core.upgrade() else { return };
             core.push_unsent();
-            if direction == Direction::Write && !core.facts.has(Facts::UNSENT) {
-                core.handlers.disarm_push(&*core.inner, || core.facts.has(Facts::UNSENT));
+            if direction == Direction::Write {
+                let waits = || core.facts.load().intersects(Facts::UNSENT | Facts::LEAVING);
+                if !waits() {
+                    core.handlers.disarm_push(&*core.inner, waits);
+                } else if core.facts.has(Facts::LEAVING) {
+                    core.handlers.schedule(Direction::Read); // the handshake may have waited for nothing else
+                }
             }
             core.handlers.run(direction, &*core.inner);
         })
