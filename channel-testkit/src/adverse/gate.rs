@@ -118,9 +118,12 @@ impl Gate {
     /// The handler to be called while something may pass, and the channel below has it.
     pub(super) fn change(&self, registration: Option<Arc<Registration>>) -> Result<Removed> {
         let mut below = self.below();
-        let mut removed = below.disarm()?;
-        below.registration = registration;
+        let disarmed = below.disarm();
+        // Let go of, too, where the channel below is closed and refuses to hear of it.
+        let old = std::mem::replace(&mut below.registration, registration);
         drop(below);
+        drop(old);
+        let mut removed = disarmed?;
         removed.extend(self.settle()?);
         Ok(removed)
     }
