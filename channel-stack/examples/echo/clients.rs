@@ -1,0 +1,155 @@
+//! The clients: blocking stacks, a thread each, beside the event loop that serves them.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle, ScopedJoinHandle};
+
+use channel_stack::{
+    Channel, ChannelExt, ClientStack, Error, Result, Shutdown, SocketAddress, SocketChannel, SocketListener,
+};
+
+use super::Failure;
+
+/// Clients that say much and read nothing for a long time.
+pub(crate) const GREEDY: usize = 1;
+/// Clients that say nothing.
+pub(crate) const SILENT: usize = 1;
+
+/// What a polite client says before it waits for the answer: each time another length.
+const PIECES: [usize; 6] = [1, 126, 20_000, 65_536, 4_096, 33_333];
+
+/// What the greedy one says: more than all the buffers on the way and back hold for somebody who does not read.
+const MUCH: usize = 16 * 1024 * 1024;
+
+/// Connected, and in the queue of the listener.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    polite: Vec<SocketChannel>,
+    greedy: SocketChannel,
+    silent: SocketChannel,
+}
+
+impl Clients {
+    /// Connects `polite` clients that take turns with the server, and a few that do not behave.
+    pub(crate) fn connect(address: &SocketAddress, polite: usize) -> Result<Self> {
+        let connect = |_| SocketChannel::connect(address);
+        let polite = (0..polite).map(connect).collect::<Result<_>>()?;
+        Ok(Self { polite, greedy: connect(0)?, silent: connect(0)? })
+    }
+
+    /// Starts them all, and closes the listener once they are done, which is how the server's loop knows.
+    pub(crate) fn start(self, stack: ClientStack, listener: Arc<SocketListener>) -> JoinHandle<Result<(), Failure>> {
+        thread::spawn(move || {
+            let stack = &stack;
+            let result = thread::scope(|scope| {
+                let mut under_way: Vec<ScopedJoinHandle<'_, Result<(), Failure>>> = Vec::new();
+                let (tell, told) = mpsc::channel();
+                under_way.push(scope.spawn(|| keep_silent(self.silent, tell)));
+                under_way.push(scope.spawn(move || be_greedy(open(stack, self.greedy)?, told)));
+                for (number, socket) in self.polite.into_iter().enumerate() {
+                    under_way.push(scope.spawn(move || converse(open(stack, socket)?, number as u64)));
+                }
+                under_way.into_iter().try_for_each(|client| client.join().map_err(|_| "a client panicked")?)
+            });
+            listener.close();
+            result
+        })
+    }
+}
+
+fn open(stack: &ClientStack, socket: SocketChannel) -> Result<Box<dyn Channel>> {
+    let channel = stack.over(Box::new(socket))?;
+    channel.handshake()?;
+    Ok(channel)
+}
+
+/// Says something, waits for it to come back, and so on; ends its own output with the last piece and reads to the end.
+fn converse(channel: Box<dyn Channel>, number: u64) -> Result<(), Failure> {
+    let mut said = Pattern::new(number);
+    let mut heard = Pattern::new(number);
+    for (round, length) in PIECES.into_iter().enumerate() {
+        let mut bytes = vec![0; length];
+        said.fill(&mut bytes);
+        channel.write_all(&bytes)?;
+        if round + 1 == PIECES.len() {
+            channel.close_write()?;
+        }
+        channel.read_all(&mut bytes)?;
+        heard.check(&bytes)?;
+    }
+    expect_end(&*channel)
+}
+
+/// Says more than fits on the way, but reads nothing until the silent one was hung up on; then all must come back, without
+/// another word from here.
+fn be_greedy(channel: Box<dyn Channel>, silent_is_gone: Receiver<()>) -> Result<(), Failure> {
+    let (mut said, mut heard) = (Pattern::new(u64::MAX), Pattern::new(u64::MAX));
+    let pieces = || std::iter::repeat_n(64 * 1024, MUCH / (64 * 1024));
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            pieces().try_for_each(|length| {
+                let mut bytes = vec![0; length];
+                said.fill(&mut bytes);
+                channel.write_all(&bytes)
+            })
+        });
+        let _ = silent_is_gone.recv(); // told, or failed
+        let read = pieces().try_for_each(|length| {
+            let mut bytes = vec![0; length];
+            channel.read_all(&mut bytes)?;
+            heard.check(&bytes)
+        });
+        if read.is_err() {
+            channel.shutdown(Shutdown::Both)?; // the writer would wait for ever
+        }
+        read.and(writer.join().map_err(|_| "the writer panicked")?.map_err(Failure::from))
+    })?;
+    channel.close_write()?;
+    expect_end(&*channel)
+}
+
+fn expect_end(channel: &dyn Channel) -> Result<(), Failure> {
+    match channel.read(&mut [0])? {
+        0 => Ok(channel.close()?),
+        _ => Err("more came back than was said".into()),
+    }
+}
+
+/// Says nothing, is hung up on, and tells the greedy one.
+fn keep_silent(socket: SocketChannel, tell: Sender<()>) -> Result<(), Failure> {
+    while socket.read(&mut [0; 256]).or_else(hung_up)? > 0 {}
+    let _ = tell.send(()); // it may have failed before
+    Ok(())
+}
+
+fn hung_up(error: Error) -> Result<usize> {
+    if error.is_disconnected() { Ok(0) } else { Err(error) }
+}
+
+/// Bytes anybody can tell who knows the number: xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
+struct Pattern(u64);
+
+impl Pattern {
+    fn new(number: u64) -> Self {
+        Self((number ^ 0x9e37_79b9_7f4a_7c15).max(1))
+    }
+
+    fn next(&mut self) -> u8 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 56) as u8
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        bytes.fill_with(|| self.next());
+    }
+
+    fn check(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if bytes.iter().all(|byte| *byte == self.next()) {
+            Ok(())
+        } else {
+            Err("other bytes came back than were said".into())
+        }
+    }
+}
