@@ -1,6 +1,7 @@
 //! Hang-ups and errors of descriptors, apart from their readiness.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use rustix::event::{Timespec, epoll};
@@ -15,7 +16,14 @@ use crate::{Channel, Direction, Error, Readiness, Result, lowest_layer};
 #[derive(Debug)]
 pub(super) struct HangUps {
     epoll: Arc<OwnedFd>,
-    watched: Vec<Weak<OwnedFd>>,
+    watched: Vec<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    fd: Weak<OwnedFd>,
+    /// An edge of something else, such as our own shutdown, reports a hang-up again that is known.
+    hung_up: AtomicBool,
 }
 
 impl HangUps {
@@ -37,10 +45,11 @@ impl HangUps {
         }
         let failed = |errno: rustix::io::Errno| Error::from_io(errno.into(), leaf.layer());
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
-        for fd in &fds {
-            epoll::add(&epoll, fd, epoll::EventData::new_u64(0), epoll::EventFlags::ET).map_err(failed)?;
+        for (index, fd) in (0..).zip(&fds) {
+            epoll::add(&epoll, fd, epoll::EventData::new_u64(index), epoll::EventFlags::ET).map_err(failed)?;
         }
-        Ok(Some(Self { epoll: Arc::new(epoll), watched: fds.iter().map(Arc::downgrade).collect() }))
+        let watched = fds.iter().map(|fd| Watched { fd: Arc::downgrade(fd), hung_up: AtomicBool::new(false) });
+        Ok(Some(Self { epoll: Arc::new(epoll), watched: watched.collect() }))
     }
 
     /// What to poll for reading.
@@ -48,18 +57,28 @@ impl HangUps {
         &self.epoll
     }
 
-    /// What came up since this was last asked; `None` if the channel has let go of the descriptors.
-    pub(super) fn take(&self) -> Option<Condition> {
+    /// What came up since this was last asked.
+    pub(super) fn take(&self) -> Condition {
         let mut seen = Condition::empty();
         let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 4];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         while let Ok(count @ 1..) = epoll::wait(&self.epoll, &mut events[..], Some(&now)) {
             for event in events.iter().take(count) {
+                let index = usize::try_from(event.data.u64()).ok();
+                let Some(watched) = index.and_then(|index| self.watched.get(index)) else { continue };
+                if watched.fd.strong_count() == 0 {
+                    continue; // the channel let go of it; what is reported is a copy that somebody else has open
+                }
                 let flags = event.flags;
-                seen.set(Condition::HUP, seen.contains(Condition::HUP) || flags.contains(epoll::EventFlags::HUP));
-                seen.set(Condition::ERR, seen.contains(Condition::ERR) || flags.contains(epoll::EventFlags::ERR));
+                let hung_up = flags.contains(epoll::EventFlags::HUP);
+                if !watched.hung_up.swap(hung_up, Ordering::AcqRel) && hung_up {
+                    seen |= Condition::HUP;
+                }
+                if flags.contains(epoll::EventFlags::ERR) {
+                    seen |= Condition::ERR;
+                }
             }
         }
-        self.watched.iter().any(|fd| fd.strong_count() > 0).then_some(seen)
+        seen
     }
 }

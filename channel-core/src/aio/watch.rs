@@ -10,7 +10,7 @@ use bitflags::bitflags;
 
 use super::hangup::HangUps;
 use super::{AioChange, AioContext, AioHandler, Callback, Registration};
-use crate::{Channel, Direction, Error, ErrorKind, Result};
+use crate::{Channel, Direction, Error, ErrorKind, Result, lowest_layer};
 
 bitflags! {
     /// What a watch waits for, and what its callback is told. (QEMU: `GIOCondition`.)
@@ -61,7 +61,7 @@ impl dyn Channel {
 /// the lowest channel, told each time they appear, and only to those who asked; channels without such descriptors (memory,
 /// files) have none.
 ///
-/// ```ignore
+/// ```
 /// use channel_core::{Channel, ChannelExt, Condition, EventLoop, MemoryChannel};
 /// use std::ops::ControlFlow;
 /// use std::sync::Arc;
@@ -81,14 +81,19 @@ impl dyn Channel {
 /// drop(guard);
 /// # Ok::<(), channel_core::Error>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "a watch does nothing until it is attached to a loop"]
 pub struct Watch {
     channel: Kept,
     condition: Condition,
 }
 
-#[derive(Clone, Debug)]
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("name", &self.name()).field("condition", &self.condition).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
 enum Kept {
     Alive(Arc<dyn Channel>),
     Weakly(Weak<dyn Channel>),
@@ -130,12 +135,12 @@ impl Watch {
     /// dropped, with what it captured. \[G1\] \[G2\]
     ///
     /// It is level-triggered for `IN` and `OUT`, as a handler is \[H1\]: one that returns without calling the channel does not make its
-    /// loop spin.
+    /// loop spin. A callback that panics has ended its watch.
     ///
     /// # Errors
     /// [`Busy`](ErrorKind::Busy) for `IN` or `OUT` where there is a handler, a task or another watch in that direction;
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a watch without conditions; [`Closed`](ErrorKind::Closed) where a weakly kept
-    /// channel has gone; what setting a handler fails with. `callback` is dropped.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a watch without conditions; [`Closed`](ErrorKind::Closed) for a channel that was closed,
+    /// or kept weakly and has gone; what setting a handler fails with. `callback` is dropped.
     pub fn attach(
         self,
         context: Arc<dyn AioContext>,
@@ -159,7 +164,7 @@ impl Watch {
                 }
             });
             Active {
-                channel: self.channel,
+                channel: Mutex::new(self.channel),
                 condition: self.condition,
                 seen: AtomicU8::new(0),
                 registration: Registration::new(dispatch),
@@ -184,7 +189,7 @@ impl WatchGuard {
     /// The name of its channel.
     #[must_use]
     pub fn name(&self) -> Option<Arc<str>> {
-        self.0.channel.channel()?.name()
+        self.0.channel()?.name()
     }
 
     /// Whether the watch is over: its callback said so, or the channel has let go of it.
@@ -223,7 +228,8 @@ impl Drop for WatchGuard {
 
 /// A watch on its loop.
 struct Active {
-    channel: Kept,
+    /// Kept weakly once the watch is over.
+    channel: Mutex<Kept>,
     condition: Condition,
     /// Conditions that came up and were not told yet.
     seen: AtomicU8,
@@ -237,13 +243,21 @@ struct Active {
 struct State {
     /// The callback, while it is not running.
     call: Option<Call>,
-    read: Option<AioHandler>,
-    write: Option<AioHandler>,
-    /// What the loop polls for hang-ups.
-    polled: Option<Arc<OwnedFd>>,
+    set: Set,
     /// The watch itself, where its guard was forgotten.
     left: Option<Arc<Active>>,
     over: bool,
+}
+
+/// What has to be cleared at the end. The channel alone keeps the handlers, so that they are dropped when it lets go of them.
+#[derive(Default)]
+struct Set {
+    read: Option<Weak<dyn Fn() + Send + Sync>>,
+    write: Option<Weak<dyn Fn() + Send + Sync>>,
+    /// Never called: set beside those of others, on the lowest channel.
+    held: Option<Weak<dyn Fn() + Send + Sync>>,
+    /// What the loop polls for hang-ups.
+    polled: Option<Arc<OwnedFd>>,
 }
 
 /// What a handler of a watch holds: when the channel lets go of it, the watch is over.
@@ -261,7 +275,7 @@ impl Active {
     /// Sets what the conditions need.
     fn set(self: &Arc<Self>, channel: &dyn Channel, context: &Arc<dyn AioContext>) -> Result<()> {
         let handler = |condition: Condition| {
-            if !self.condition.contains(condition) {
+            if !self.condition.intersects(condition) {
                 return None;
             }
             let link = Link(Arc::downgrade(self));
@@ -272,27 +286,32 @@ impl Active {
             }))
         };
         let (read, write) = (handler(Condition::IN), handler(Condition::OUT));
-        let polled = self.hang_ups.as_ref().map(HangUps::fd);
-        {
-            // First, so that whatever fails below can be undone.
-            let mut state = self.state();
-            (state.read, state.write, state.polled) = (read.clone(), write.clone(), polled.cloned());
-        }
+        let held = handler(Condition::HUP | Condition::ERR);
+        let weak = |handler: &Option<AioHandler>| handler.as_ref().map(|handler| Arc::downgrade(&handler.callback));
+        let set = || Set {
+            read: weak(&read),
+            write: weak(&write),
+            held: weak(&held),
+            polled: self.hang_ups.as_ref().map(HangUps::fd).cloned(),
+        };
+        self.state().set = set(); // first, so that whatever fails below can be undone
         let claim = |handler: &Option<AioHandler>| handler.clone().map_or(AioChange::Keep, AioChange::Claim);
-        if read.is_some() || write.is_some() {
-            drop(channel.set_aio_fd_handler(claim(&read), claim(&write))?);
+        // Where there is nothing to claim, this says whether the channel was closed.
+        drop(channel.set_aio_fd_handler(claim(&read), claim(&write))?);
+        if let Some(held) = held.clone() {
+            drop(lowest_layer(channel).set_aio_fd_handler(AioChange::Hold(held), AioChange::Keep)?);
         }
-        if let Some(polled) = polled {
+        if let Some(hang_ups) = &self.hang_ups {
             let active = Arc::downgrade(self);
             let callback: Callback = Arc::new(move || {
                 if let Some(active) = active.upgrade() {
                     active.see_hang_ups();
                 }
             });
-            context.set_fd_handler(polled, Direction::Read, Some(callback))?;
+            context.set_fd_handler(hang_ups.fd(), Direction::Read, Some(callback))?;
         }
         if self.state().over {
-            self.clear(read, write, polled); // it ended while it was set, perhaps before all of it was
+            self.clear(set()); // it ended while it was set, perhaps before all of it was
         }
         Ok(())
     }
@@ -304,31 +323,26 @@ impl Active {
     }
 
     fn see_hang_ups(&self) {
-        match self.hang_ups.as_ref().map(HangUps::take) {
-            Some(Some(seen)) if seen.intersects(self.condition) => self.see(seen & self.condition),
-            Some(None) => self.finish(), // the channel let go of its descriptors
-            _ => {}
+        let seen = self.hang_ups.as_ref().map(HangUps::take).unwrap_or_default() & self.condition;
+        if !seen.is_empty() {
+            self.see(seen);
         }
     }
 
     fn dispatch(&self) {
         let mut seen = Condition::from_bits_truncate(self.seen.swap(0, Ordering::AcqRel));
-        if let Some(Some(also)) = self.hang_ups.as_ref().map(HangUps::take) {
-            seen |= also & self.condition;
+        seen |= self.hang_ups.as_ref().map(HangUps::take).unwrap_or_default() & self.condition;
+        if seen.is_empty() {
+            return;
         }
-        let Some(channel) = self.channel.channel() else {
+        let Some(channel) = self.channel() else {
             return self.finish();
         };
-        let Some(mut call) = self.state().call.take() else { return };
-        if seen.is_empty() || call(&*channel, seen).is_continue() {
-            let mut state = self.state();
-            if !state.over {
-                state.call = Some(call);
-                return;
-            }
+        let call = self.state().call.take();
+        let mut running = Running { active: self, call, goes_on: false };
+        if let Some(call) = &mut running.call {
+            running.goes_on = call(&*channel, seen).is_continue();
         }
-        self.finish();
-        drop(call); // the user's: not under the lock
     }
 
     /// Removes it from everywhere and drops the callback, unless that is running: then it is dropped after.
@@ -336,26 +350,47 @@ impl Active {
         self.registration.remove();
         let mut state = self.state();
         state.over = true;
-        let State { call, read, write, polled, left, .. } = &mut *state;
-        let (call, read, write, polled, left) = (call.take(), read.take(), write.take(), polled.take(), left.take());
+        let (call, set, left) = (state.call.take(), std::mem::take(&mut state.set), state.left.take());
         drop(state);
-        self.clear(read, write, polled.as_ref());
-        drop((call, left));
+        self.clear(set);
+        let mut channel = self.kept();
+        let weak = match &*channel {
+            Kept::Alive(alive) => Arc::downgrade(alive),
+            Kept::Weakly(weak) => Weak::clone(weak),
+        };
+        let alive = std::mem::replace(&mut *channel, Kept::Weakly(weak));
+        drop(channel);
+        drop((call, left, alive)); // the user's, all of them, in the end: not under a lock
     }
 
-    fn clear(&self, read: Option<AioHandler>, write: Option<AioHandler>, polled: Option<&Arc<OwnedFd>>) {
-        if let Some(polled) = polled {
+    fn clear(&self, set: Set) {
+        if let Some(polled) = &set.polled {
             // The loop may have gone first.
             let _ = self.registration.context().set_fd_handler(polled, Direction::Read, None);
         }
-        if read.is_none() && write.is_none() {
-            return;
+        let Some(channel) = self.channel() else { return };
+        let there = |callback: Option<Weak<dyn Fn() + Send + Sync>>| {
+            let context = Arc::clone(self.registration.context());
+            Some(AioHandler { context, callback: callback?.upgrade()? })
+        };
+        let (read, write, held) = (there(set.read), there(set.write), there(set.held));
+        let release = |handler: &Option<AioHandler>| handler.clone().map_or(AioChange::Keep, AioChange::Release);
+        // A channel that was closed has let go of them.
+        if read.is_some() || write.is_some() {
+            let _ = channel.set_aio_fd_handler(release(&read), release(&write));
         }
-        if let Some(channel) = self.channel.channel() {
-            let release = |handler: Option<AioHandler>| handler.map_or(AioChange::Keep, AioChange::Release);
-            // A channel that was closed has let go of them.
-            let _ = channel.set_aio_fd_handler(release(read), release(write));
+        if held.is_some() {
+            let _ = lowest_layer(&*channel).set_aio_fd_handler(release(&held), AioChange::Keep);
         }
+    }
+
+    /// The channel, unless it is gone.
+    fn channel(&self) -> Option<Arc<dyn Channel>> {
+        self.kept().channel()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -364,10 +399,31 @@ impl Active {
     }
 }
 
+/// A call under way. The callback is dropped after it, also where it panics, unless the watch goes on.
+struct Running<'a> {
+    active: &'a Active,
+    call: Option<Call>,
+    goes_on: bool,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let call = self.call.take();
+        if self.goes_on {
+            let mut state = self.active.state();
+            if !state.over {
+                state.call = call;
+                return;
+            }
+        }
+        self.active.finish();
+    }
+}
+
 impl fmt::Debug for Active {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
-            .field("name", &self.channel.channel().and_then(|channel| channel.name()))
+            .field("name", &self.channel().and_then(|channel| channel.name()))
             .field("condition", &self.condition)
             .field("over", &self.state().over)
             .finish_non_exhaustive()
