@@ -8,8 +8,14 @@ mod event_manager_echo;
 #[allow(dead_code, unreachable_pub, reason = "the example is a program, whose main is not called here")]
 mod mio_echo;
 
-use channel_stack::SocketAddress;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use channel_stack::{Direction, Interests, SocketAddress};
 use channel_testkit::{child, watchdog};
+use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use mio::{Poll, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const CLIENTS: usize = 24;
@@ -78,5 +84,60 @@ fn event_manager_survives_a_shortage_of_descriptors_and_serves_everybody_in_the_
         leave_room_for(5, 5, CLIENTS);
         let summary = event_manager_echo::serve(&tcp(), CLIENTS).unwrap();
         assert!(summary.shortages > 0, "{summary:?}");
+    });
+}
+
+/// A socket with room to write and something to read, wanted for both; its peer is to be kept.
+fn wanted_for_both() -> (Interests, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    std::io::Write::write_all(&mut &far, b"hello").unwrap();
+    let near: Arc<OwnedFd> = Arc::new(near.into());
+    let mut wanted = Interests::new();
+    wanted.add(&near, Direction::Read);
+    wanted.add(&near, Direction::Write);
+    (wanted, far)
+}
+
+#[test]
+fn mio_is_told_of_a_descriptor_once_for_both_directions() {
+    watchdog::run("mio_is_told_of_a_descriptor_once_for_both_directions", || {
+        let (wanted, _far) = wanted_for_both();
+        let mut poll = Poll::new().unwrap();
+        let mut registered = mio_echo::Registered::new(Token(7));
+        registered.follow(poll.registry(), &wanted).unwrap();
+        let mut events = mio::Events::with_capacity(8);
+        poll.poll(&mut events, None).unwrap();
+        let told: Vec<_> =
+            events.iter().map(|event| (event.token(), event.is_readable(), event.is_writable())).collect();
+        assert_eq!(told, [(Token(7), true, true)]);
+    });
+}
+
+/// Notes what it is told of the descriptors of `wanted`.
+struct Probe {
+    wanted: Interests,
+    registered: event_manager_echo::Registered,
+    told: Vec<(u32, EventSet)>,
+}
+
+impl MutEventSubscriber for Probe {
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        self.registered.follow(ops, &self.wanted).unwrap();
+    }
+
+    fn process(&mut self, events: Events, _: &mut EventOps<'_>) {
+        self.told.push((events.data(), events.event_set()));
+    }
+}
+
+#[test]
+fn event_manager_is_told_of_a_descriptor_once_for_both_directions() {
+    watchdog::run("event_manager_is_told_of_a_descriptor_once_for_both_directions", || {
+        let (wanted, _far) = wanted_for_both();
+        let registered = event_manager_echo::Registered::new(7);
+        let mut manager = EventManager::new().unwrap();
+        let id = manager.add_subscriber(Probe { wanted, registered, told: Vec::new() });
+        manager.run().unwrap();
+        assert_eq!(manager.remove_subscriber(id).unwrap().told, [(7, EventSet::IN | EventSet::OUT)]);
     });
 }
