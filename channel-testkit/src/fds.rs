@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, RawFd};
+use std::path::Path;
 
 use rustix::fs::fstat;
 use rustix::io::{FdFlags, fcntl_getfd};
@@ -13,12 +14,14 @@ use rustix::io::{FdFlags, fcntl_getfd};
 /// Without /proc.
 #[must_use]
 pub fn open_fds() -> BTreeMap<RawFd, String> {
-    let listed: Vec<_> = fs::read_dir("/proc/self/fd").expect("/proc is mounted").flatten().collect();
+    let directory = Path::new("/proc/self/fd");
+    // An entry keeps the listing open; a name does not.
+    let listed: Vec<_> =
+        fs::read_dir(directory).expect("/proc is mounted").flatten().map(|entry| entry.file_name()).collect();
     // The listing had a descriptor of its own, which is closed by now: its link cannot be read.
-    let open = listed.iter().filter_map(|entry| {
-        let number = entry.file_name().to_string_lossy().parse().ok()?;
-        let target = fs::read_link(entry.path()).ok()?;
-        Some((number, target.to_string_lossy().into_owned()))
+    let open = listed.iter().filter_map(|name| {
+        let target = fs::read_link(directory.join(name)).ok()?;
+        Some((name.to_string_lossy().parse().ok()?, target.to_string_lossy().into_owned()))
     });
     open.collect()
 }
