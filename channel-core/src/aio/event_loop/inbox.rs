@@ -198,3 +198,85 @@ impl Until<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Inbox {
+        /// How often the eventfd was written since this was last asked.
+        fn written(&self) -> u64 {
+            let mut count = [0; 8];
+            match rustix::io::read(&self.wake, &mut count) {
+                Ok(_) => u64::from_ne_bytes(count),
+                Err(errno) => {
+                    assert_eq!(errno, rustix::io::Errno::AGAIN);
+                    0
+                }
+            }
+        }
+
+        fn push_one(&self) {
+            self.push(Work::Callback(Box::new(|| ())));
+        }
+    }
+
+    fn in_an_hour() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    #[test]
+    fn a_sleep_is_ended_by_one_write_whatever_comes() {
+        let inbox = Inbox::new().unwrap();
+        assert!(inbox.fall_asleep(&Until::Something, None).is_none());
+        for _ in 0..3 {
+            inbox.push_one();
+            inbox.set_timer(in_an_hour(), Box::new(|| ()));
+            inbox.stop();
+            inbox.interrupt();
+        }
+        assert_eq!(inbox.written(), 1);
+    }
+
+    #[test]
+    fn a_loop_that_is_awake_is_not_written_to() {
+        let inbox = Inbox::new().unwrap();
+        inbox.fall_asleep(&Until::Something, None);
+        inbox.wake_up(&Until::Something);
+        inbox.push_one();
+        inbox.set_timer(in_an_hour(), Box::new(|| ()));
+        inbox.stop();
+        // Nor one that does not sleep, because there is something to do.
+        let timeout = inbox.fall_asleep(&Until::Something, None).unwrap();
+        assert_eq!((timeout.tv_sec, timeout.tv_nsec), (0, 0));
+        inbox.push_one();
+        assert_eq!(inbox.written(), 0);
+    }
+
+    #[test]
+    fn a_later_timer_ends_no_sleep() {
+        let inbox = Inbox::new().unwrap();
+        inbox.set_timer(Instant::now() + Duration::from_secs(60), Box::new(|| ()));
+        let timeout = inbox.fall_asleep(&Until::Something, None).unwrap();
+        assert!((59..=60).contains(&timeout.tv_sec), "{timeout:?}");
+        let later = inbox.set_timer(in_an_hour(), Box::new(|| ()));
+        inbox.clear_timer(later);
+        assert_eq!(inbox.written(), 0);
+        inbox.set_timer(Instant::now() + Duration::from_secs(1), Box::new(|| ()));
+        assert_eq!(inbox.written(), 1);
+    }
+
+    #[test]
+    fn what_ends_a_sleep_before_it_begins_makes_it_none() {
+        let (inbox, woken) = (Inbox::new().unwrap(), AtomicBool::new(false));
+        assert!(inbox.fall_asleep(&Until::Woken(&woken), None).is_none());
+        woken.store(true, Ordering::SeqCst);
+        for until in [Until::Woken(&woken), Until::Stopped] {
+            inbox.stop();
+            assert_eq!(inbox.fall_asleep(&until, None).map(|timeout| timeout.tv_sec), Some(0));
+            assert!(inbox.wake_up(&until));
+        }
+        assert!(inbox.take_stop());
+        assert!(!inbox.take_stop());
+    }
+}

@@ -1,0 +1,318 @@
+//! Tasks of the event loop.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use channel_core::{AioContext, Callback, Direction, ErrorKind, EventLoop, Task};
+use channel_testkit::watchdog;
+use rustix::event::{EventfdFlags, eventfd};
+
+/// Runs `test` over a new loop, inside the watchdog.
+fn with_loop(name: &str, test: impl FnOnce(&Arc<EventLoop>)) {
+    watchdog::run(name, || test(&EventLoop::new().unwrap()));
+}
+
+/// Lets everybody else have a turn.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Something to wait for, given by another thread.
+#[derive(Clone, Default)]
+struct Gift(Arc<Mutex<(bool, Option<Waker>)>>);
+
+impl Gift {
+    fn give(&self) {
+        let mut gift = self.0.lock().unwrap();
+        gift.0 = true;
+        let waker = gift.1.take();
+        drop(gift);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.0.lock().unwrap().1.is_some()
+    }
+}
+
+impl Future for Gift {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut gift = self.0.lock().unwrap();
+        if gift.0 {
+            return Poll::Ready(());
+        }
+        gift.1 = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Says on which thread it was dropped.
+struct DroppedOn(mpsc::Sender<ThreadId>);
+
+impl Drop for DroppedOn {
+    fn drop(&mut self) {
+        let _ = self.0.send(thread::current().id());
+    }
+}
+
+#[test]
+fn tasks_are_spawned_from_any_thread_and_awaited_anywhere() {
+    with_loop("tasks_are_spawned_from_any_thread_and_awaited_anywhere", |event_loop| {
+        thread::scope(|scope| {
+            let runner = scope.spawn(|| event_loop.run());
+            thread::scope(|scope| {
+                for number in 0..4 {
+                    scope.spawn(move || {
+                        let add = |index| async move {
+                            yield_now().await;
+                            number * 100 + index
+                        };
+                        let tasks: Vec<_> = (0..100).map(|index| event_loop.spawn(add(index))).collect();
+                        let own = EventLoop::new().unwrap();
+                        for (index, task) in (0..).zip(tasks) {
+                            assert_eq!(own.block_on(task).unwrap().unwrap(), number * 100 + index);
+                        }
+                    });
+                }
+            });
+            event_loop.stop();
+            runner.join().unwrap().unwrap();
+        });
+        // One task awaits another of the same loop.
+        let inner = event_loop.clone();
+        let pair = event_loop.spawn(async move { inner.spawn(async { 1 }).await.unwrap() + 1 });
+        assert_eq!(event_loop.block_on(pair).unwrap().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_task_that_is_woken_often_is_polled_once() {
+    with_loop("a_task_that_is_woken_often_is_polled_once", |event_loop| {
+        let (polls, wakers) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None::<Waker>)));
+        let (count, own) = (polls.clone(), wakers.clone());
+        let task = event_loop.spawn(poll_fn(move |cx| {
+            count.fetch_add(1, Ordering::SeqCst);
+            *own.lock().unwrap() = Some(cx.waker().clone());
+            Poll::<()>::Pending
+        }));
+        assert_eq!(event_loop.run_once(None).unwrap(), 1);
+        assert_eq!(event_loop.run_once(Some(Duration::ZERO)).unwrap(), 0);
+        let waker = wakers.lock().unwrap().clone().unwrap();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10).for_each(|_| waker.wake_by_ref()));
+            }
+        });
+        assert_eq!(event_loop.run_once(None).unwrap(), 1);
+        assert_eq!(event_loop.run_once(Some(Duration::ZERO)).unwrap(), 0);
+        assert_eq!(polls.load(Ordering::SeqCst), 2);
+        drop(task);
+    });
+}
+
+#[test]
+fn a_task_that_wakes_itself_for_ever_starves_nobody() {
+    with_loop("a_task_that_wakes_itself_for_ever_starves_nobody", |event_loop| {
+        async fn for_ever() {
+            loop {
+                yield_now().await;
+            }
+        }
+        let busy = event_loop.spawn(for_ever());
+        let fd: Arc<OwnedFd> = Arc::new(eventfd(1, EventfdFlags::CLOEXEC).unwrap());
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = calls.clone();
+        let callback: Callback = Arc::new(move || {
+            let _ = count.fetch_add(1, Ordering::SeqCst);
+        });
+        event_loop.set_fd_handler(&fd, Direction::Read, Some(callback)).unwrap();
+        for turn in 1..=10 {
+            assert_eq!(event_loop.run_once(None).unwrap(), 2);
+            assert_eq!(calls.load(Ordering::SeqCst), turn);
+        }
+        // Nor does the future that is blocked on, though it is polled after every turn.
+        let mut main = pin!(for_ever());
+        let calls = &calls;
+        let until = poll_fn(|cx| {
+            assert!(main.as_mut().poll(cx).is_pending());
+            if calls.load(Ordering::SeqCst) < 20 { Poll::Pending } else { Poll::Ready(()) }
+        });
+        event_loop.block_on(until).unwrap();
+        drop(busy);
+    });
+}
+
+#[test]
+fn block_on_takes_a_future_that_borrows_and_stays_on_its_thread() {
+    with_loop("block_on_takes_a_future_that_borrows_and_stays_on_its_thread", |event_loop| {
+        let (text, count) = (String::from("borrowed"), Rc::new(Cell::new(0)));
+        let task = event_loop.spawn(async { 1 });
+        let own = Rc::clone(&count);
+        let length = event_loop.block_on(async {
+            own.set(task.await.unwrap());
+            text.len()
+        });
+        assert_eq!((length.unwrap(), count.get()), (8, 1));
+    });
+}
+
+#[test]
+fn block_on_is_woken_by_another_thread_and_asks_only_when_woken() {
+    with_loop("block_on_is_woken_by_another_thread_and_asks_only_when_woken", |event_loop| {
+        let (gift, polls) = (Gift::default(), AtomicUsize::new(0));
+        let giver = gift.clone();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                while !giver.is_awaited() {
+                    thread::yield_now();
+                }
+                // Nothing that the loop does on the way is a reason to poll.
+                event_loop.schedule(Box::new(move || drop(thread::spawn(move || giver.give()))));
+            });
+            let mut gift = gift.clone();
+            let counted = poll_fn(|cx| {
+                polls.fetch_add(1, Ordering::SeqCst);
+                Pin::new(&mut gift).poll(cx)
+            });
+            event_loop.block_on(counted).unwrap();
+        });
+        assert_eq!(polls.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_dropped_task_is_cancelled_on_the_thread_of_its_loop() {
+    with_loop("a_dropped_task_is_cancelled_on_the_thread_of_its_loop", |event_loop| {
+        let (noted, dropped) = mpsc::channel();
+        let polled = Arc::new(AtomicBool::new(false));
+        let task = |gift: Gift| {
+            let (guard, polled) = (DroppedOn(noted.clone()), polled.clone());
+            event_loop.spawn(async move {
+                gift.await;
+                polled.store(true, Ordering::SeqCst);
+                drop(guard);
+            })
+        };
+        // Waiting, and never polled at all.
+        let gift = Gift::default();
+        let (waiting, unpolled) = (task(gift.clone()), || task(Gift::default()));
+        event_loop.run_once(None).unwrap();
+        let unpolled = unpolled();
+        thread::spawn(move || drop((waiting, unpolled))).join().unwrap();
+        assert!(dropped.try_recv().is_err(), "not on the thread that dropped the handle");
+        gift.give();
+        assert_eq!(event_loop.run_once(None).unwrap(), 2);
+        assert_eq!(dropped.try_iter().collect::<Vec<_>>(), [thread::current().id(); 2]);
+        assert!(!polled.load(Ordering::SeqCst), "a cancelled task was polled");
+    });
+}
+
+#[test]
+fn cancel_waits_until_the_future_is_gone_and_gives_what_it_gave() {
+    with_loop("cancel_waits_until_the_future_is_gone_and_gives_what_it_gave", |event_loop| {
+        let (noted, dropped) = mpsc::channel();
+        let guard = DroppedOn(noted);
+        let waiting = event_loop.spawn(async move {
+            let _guard = guard;
+            std::future::pending::<u8>().await
+        });
+        event_loop.run_once(None).unwrap();
+        assert!(!waiting.is_finished());
+        assert_eq!(event_loop.block_on(waiting.cancel()).unwrap(), None);
+        assert!(dropped.try_recv().is_ok());
+        let done = event_loop.spawn(async { 5 });
+        event_loop.run_once(None).unwrap();
+        assert!(done.is_finished());
+        assert_eq!(event_loop.block_on(done.cancel()).unwrap(), Some(5));
+    });
+}
+
+#[test]
+fn a_detached_task_goes_on() {
+    with_loop("a_detached_task_goes_on", |event_loop| {
+        let (gift, done) = (Gift::default(), Gift::default());
+        let (given, said) = (gift.clone(), done.clone());
+        event_loop
+            .spawn(async move {
+                given.await;
+                said.give();
+            })
+            .detach();
+        event_loop.run_once(None).unwrap();
+        gift.give();
+        event_loop.block_on(done).unwrap();
+    });
+}
+
+#[test]
+fn who_awaits_a_task_that_panicked_or_lost_its_loop_is_told() {
+    fn closed(task: Task<()>) {
+        let error = EventLoop::new().unwrap().block_on(task).unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.layer()), (ErrorKind::Closed, "event loop"));
+    }
+    with_loop("who_awaits_a_task_that_panicked_or_lost_its_loop_is_told", |event_loop| {
+        let panics = event_loop.spawn(async { panic!("on purpose") });
+        assert!(catch_unwind(AssertUnwindSafe(|| event_loop.run_once(None))).is_err());
+        closed(panics);
+        let lost = EventLoop::new().unwrap();
+        let (gift, unpolled) = (Gift::default(), lost.spawn(async {}));
+        lost.run_once(None).unwrap();
+        let (waiting, scheduled) = (lost.spawn(gift.clone()), lost.spawn(async {}));
+        drop(lost);
+        EventLoop::new().unwrap().block_on(unpolled).unwrap().unwrap();
+        closed(scheduled);
+        closed(waiting);
+    });
+}
+
+#[test]
+fn a_task_that_waits_when_its_loop_goes_ends_with_its_next_wake() {
+    with_loop("a_task_that_waits_when_its_loop_goes_ends_with_its_next_wake", |_| {
+        let event_loop = EventLoop::new().unwrap();
+        let gift = Gift::default();
+        let waiting = event_loop.spawn(gift.clone());
+        event_loop.run_once(None).unwrap();
+        drop(event_loop);
+        assert!(!waiting.is_finished());
+        gift.give();
+        assert!(waiting.is_finished());
+    });
+}
+
+#[test]
+fn a_future_may_spawn_and_set_timers_while_it_is_dropped() {
+    struct Spawns(Arc<EventLoop>);
+    impl Drop for Spawns {
+        fn drop(&mut self) {
+            self.0.spawn(async {}).detach();
+            self.0.set_timer(Instant::now(), Box::new(|| ()));
+        }
+    }
+    with_loop("a_future_may_spawn_and_set_timers_while_it_is_dropped", |event_loop| {
+        let guard = Spawns(event_loop.clone());
+        drop(event_loop.spawn(async move { drop(guard) }));
+        assert_eq!(event_loop.run_once(None).unwrap(), 1, "the future is dropped");
+        assert_eq!(event_loop.run_once(None).unwrap(), 2, "what it left runs");
+    });
+}
