@@ -45,7 +45,7 @@ use crate::recording::Recorder;
 ///     }
 ///
 ///     fn turn(&mut self, timeout: Duration) {
-///         self.0.turn(timeout).unwrap();
+///         Recorder::turn(&self.0, timeout).unwrap();
 ///     }
 /// }
 ///
