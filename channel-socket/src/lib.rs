@@ -2,7 +2,7 @@
 //!
 //! * [`SocketChannel`] is a connected socket: [`connect`](SocketChannel::connect), [`pair`](SocketChannel::pair),
 //!   [`from_fd`](SocketChannel::from_fd).
-//! * [`SocketListener`] hands out connected channels.
+//! * [`SocketListener`] hands out connected channels; [`AioListener`] does so for tasks.
 //! * [`SocketAddress`] names either end.
 //!
 //! No call ever changes `O_NONBLOCK` of a descriptor, which others may share: every system call carries `MSG_DONTWAIT`, and
@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod aio_listener;
 mod channel;
 mod connect;
 mod descriptors;
@@ -31,6 +32,7 @@ mod failure;
 mod listener;
 
 pub use address::SocketAddress;
+pub use aio_listener::AioListener;
 pub use channel::SocketChannel;
 pub use channel_core::FromFdError;
 pub use listener::SocketListener;

@@ -7,11 +7,12 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use channel_core::{AioChange, AioHandler, ChannelExt, ErrorKind, describe};
-use channel_socket::{SocketAddress, SocketChannel, SocketListener};
+use channel_core::{AioChange, AioHandler, ChannelExt, ErrorKind, describe, enter_context};
+use channel_socket::{AioListener, SocketAddress, SocketChannel, SocketListener};
 use channel_testkit::recording::Recorder;
 use channel_testkit::{child, fds, watchdog};
 
@@ -260,6 +261,51 @@ fn a_loop_does_not_spin_while_descriptors_are_short_and_goes_on_afterwards() {
         let accepted = recorder.turn_until(Duration::from_secs(20), || seen[0].load(Ordering::Relaxed) == 1);
         assert!(accepted.unwrap(), "the connection that waited was not accepted");
     });
+}
+
+/// Counts how often it is woken.
+struct Woken(AtomicU32);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_task_that_accepts_is_woken_for_a_connection_on_the_loop_it_waits_on_and_by_close() {
+    let patience = Duration::from_secs(20);
+    let listener = AioListener::new(SocketListener::bind(&any_port()).unwrap());
+    let connect = || SocketChannel::connect(listener.listener().local_address()).unwrap();
+    let woken = Arc::new(Woken(AtomicU32::new(0)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    let times = || woken.0.load(Ordering::Relaxed);
+
+    let nowhere = listener.poll_accept(&mut cx);
+    assert!(matches!(nowhere, Poll::Ready(Err(error)) if error.kind() == ErrorKind::NotAttached));
+    let (one, other) = (Recorder::new(), Recorder::new());
+    for recorder in [&one, &other] {
+        let entered = enter_context(recorder.clone());
+        // Twice: the handler that goes wakes the task, which then looks again.
+        assert!(listener.poll_accept(&mut cx).is_pending());
+        assert!(listener.poll_accept(&mut cx).is_pending());
+        let before = times();
+        assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0);
+        let _near = connect();
+        assert!(recorder.turn_until(patience, || times() > before).unwrap());
+        assert!(matches!(listener.poll_accept(&mut cx), Poll::Ready(Ok(_))));
+        drop(entered);
+    }
+    assert!(one.handlers().is_empty(), "the handler moved with the task");
+    let entered = enter_context(other.clone());
+    assert!(listener.poll_accept(&mut cx).is_pending());
+    let before = times();
+    listener.listener().close();
+    assert!(times() > before, "close woke nobody");
+    assert!(matches!(listener.poll_accept(&mut cx), Poll::Ready(Err(error)) if error.is_closed()));
+    drop(entered);
+    assert!(other.handlers().is_empty());
 }
 
 #[test]

@@ -1,0 +1,164 @@
+//! A listener for tasks.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+use channel_core::{AioChange, AioContext, AioHandler, Callback, Error, ErrorKind, Result, current_context};
+
+use crate::{SocketChannel, SocketListener};
+
+/// A listener for tasks: [`accept`](Self::accept) is a future that waits on the event loop of the thread that polls it
+/// ([`current_context`]).
+///
+/// # Threads
+/// Any number of tasks may accept, on one loop at a time: the handler goes to the loop of the task that began to wait last.
+///
+/// ```
+/// use channel_core::{AioChannel, EventLoop};
+/// use channel_socket::{AioListener, SocketAddress, SocketChannel, SocketListener};
+///
+/// let listener = SocketListener::bind(&SocketAddress::Inet("127.0.0.1:0".parse().unwrap()))?;
+/// let client = AioChannel::new(SocketChannel::connect(listener.local_address())?);
+/// let listener = AioListener::new(listener);
+/// let event_loop = EventLoop::new()?;
+/// let heard = event_loop.block_on(async {
+///     let server = AioChannel::new(listener.accept().await?);
+///     client.write_all(b"hello").await?;
+///     let mut heard = [0; 5];
+///     server.read_all(&mut heard).await.map(|()| heard)
+/// })??;
+/// assert_eq!(&heard, b"hello");
+/// # Ok::<(), channel_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct AioListener {
+    listener: SocketListener,
+    waiting: Arc<Waiting>,
+    claim: Mutex<Option<Claim>>,
+}
+
+/// The tasks that wait for a connection; or waited, and were dropped: waking those does nothing.
+#[derive(Debug, Default)]
+struct Waiting(Mutex<Vec<Waker>>);
+
+impl Waiting {
+    fn add(&self, waker: &Waker) {
+        let mut wakers = lock(&self.0);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        let wakers = std::mem::take(&mut *lock(&self.0));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// What the handler holds: a listener that is closed lets go of it, and that wakes, too.
+struct Alarm(Arc<Waiting>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
+/// The handler that was set; the listener holds it.
+struct Claim {
+    context: Arc<dyn AioContext>,
+    callback: Weak<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+impl AioListener {
+    /// `listener`, for tasks. It is put into non-blocking mode.
+    #[must_use]
+    pub fn new(listener: SocketListener) -> Self {
+        listener.set_blocking(false);
+        Self { listener, waiting: Arc::default(), claim: Mutex::default() }
+    }
+
+    /// The listener itself: where it listens, and [`close`](SocketListener::close), which ends every
+    /// [`accept`](Self::accept).
+    #[must_use]
+    pub fn listener(&self) -> &SocketListener {
+        &self.listener
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// As [`SocketListener::accept`], never would-block; [`NotAttached`](ErrorKind::NotAttached) where no event loop runs on the
+    /// thread; [`Busy`](ErrorKind::Busy) where a handler was set on the listener by somebody else.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a connection that is not returned stays in the queue.
+    pub async fn accept(&self) -> Result<SocketChannel> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// As [`accept`](Self::accept), for those who implement futures by hand.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<SocketChannel>> {
+        let first = self.listener.accept();
+        if !first.as_ref().is_err_and(Error::is_would_block) {
+            return Poll::Ready(first);
+        }
+        self.waiting.add(cx.waker());
+        self.claim()?;
+        // Once more: what came before the waker was left has called nobody.
+        match self.listener.accept() {
+            Err(error) if error.is_would_block() => Poll::Pending,
+            done => Poll::Ready(done),
+        }
+    }
+
+    /// Sees to it that a handler on the loop of this thread wakes those who wait.
+    fn claim(&self) -> Result<()> {
+        let Some(context) = current_context() else {
+            let detail = "no event loop runs on this thread; run the task on a loop";
+            return Err(Error::new(ErrorKind::NotAttached, "socket", detail).during("accept"));
+        };
+        let mut claim = lock(&self.claim);
+        let there = claim.as_ref().and_then(|claim| Some((&claim.context, claim.callback.upgrade()?)));
+        let mut moved = None;
+        match there {
+            Some((on, _)) if Arc::ptr_eq(on, &context) => return Ok(()),
+            Some((on, callback)) => {
+                let handler = AioHandler { context: Arc::clone(on), callback };
+                moved = Some(
+                    self.listener.set_aio_fd_handler(AioChange::Release(handler.clone())).map(|gone| (gone, handler)),
+                );
+            }
+            None => {}
+        }
+        let alarm = Alarm(Arc::clone(&self.waiting));
+        let callback: Callback = Arc::new(move || alarm.0.wake());
+        let weak = Arc::downgrade(&callback);
+        let handler = AioHandler { context: Arc::clone(&context), callback };
+        let claimed = self.listener.set_aio_fd_handler(AioChange::Claim(handler.clone()));
+        *claim = claimed.is_ok().then_some(Claim { context, callback: weak });
+        drop(claim);
+        drop((moved, handler)); // which wakes: not under the lock
+        match claimed {
+            // The next attempt says so.
+            Err(error) if error.is_closed() => Ok(()),
+            claimed => claimed.map(drop),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No user code runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
