@@ -6,6 +6,7 @@
 //! * `fd_handlers`: the handlers of a leaf, which lie on a descriptor.
 //! * `channel`: a channel for tasks, and its way from loop to loop; `waiter` has who waits in it.
 //! * `watch`: a callback for conditions; `hangup` for those that are no readiness.
+//! * `poll`: a channel as the `AsyncRead` and `AsyncWrite` of tokio and futures-io.
 //! * `event_loop`: the loop that ships, and its tasks.
 //! * `tokio`: a tokio runtime as a loop.
 
@@ -15,6 +16,8 @@ mod event_loop;
 mod fd_handlers;
 mod handler;
 mod hangup;
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+mod poll;
 mod registration;
 #[cfg(feature = "tokio")]
 mod tokio;

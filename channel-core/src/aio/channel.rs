@@ -5,6 +5,8 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+use std::task::ready;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -28,6 +30,34 @@ use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, 
 /// [`writev_full`](Self::writev_full), [`flush`](Self::flush), [`handshake`](Self::handshake), [`close_write`](Self::close_write) and
 /// [`close`](Self::close) may be dropped at any time: nothing was done that was not returned, and a later call goes on where
 /// the dropped one stopped \[A2\]. The `_all` forms are not cancel safe, as a part may have been done.
+///
+/// # Other people's traits
+/// With the feature `tokio` it is tokio's `AsyncRead` and `AsyncWrite`, with `futures-io` those of futures-io; so is a reference to it.
+/// Its own methods of the same names come first where both are in sight.
+///
+/// ```
+/// # #[cfg(feature = "tokio")] {
+/// use channel_core::{AioChannel, MemoryChannel};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
+/// let (near, far) = MemoryChannel::pair()?;
+/// let (mut reader, mut writer) = split(AioChannel::new(near));
+/// let echo = tokio::spawn(async move {
+///     let (mut reader, mut writer) = split(AioChannel::new(far));
+///     copy(&mut reader, &mut writer).await?;
+///     writer.shutdown().await // the end, as the protocol has it; it may still read
+/// });
+/// writer.write_all(b"hello").await?;
+/// writer.shutdown().await?;
+/// let mut heard = String::new();
+/// reader.read_to_string(&mut heard).await?;
+/// assert_eq!(heard, "hello");
+/// echo.await??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?; }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Handlers
 /// It claims the channel's handlers ([`AioChange::Claim`](crate::AioChange::Claim)) when a task first waits, and keeps them until it is
@@ -245,6 +275,25 @@ impl AioChannel {
                     Ready { channel: self, direction, waiter: Waiter::after_attempt(calls) }.await?;
                 }
                 done => return done,
+            }
+        }
+    }
+
+    /// [`drive`](Self::drive) for those who implement futures by hand.
+    #[cfg(any(feature = "tokio", feature = "futures-io"))]
+    pub(super) fn poll_drive<T>(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
+    ) -> Poll<Result<T>> {
+        loop {
+            let calls = self.shared.waits(direction).calls();
+            match attempt(&*self.shared.channel) {
+                Err(error) if error.is_would_block() => {
+                    ready!(self.shared.poll_ready(&mut Waiter::poll_after_attempt(calls), cx, direction))?;
+                }
+                done => return Poll::Ready(done),
             }
         }
     }

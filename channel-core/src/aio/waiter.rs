@@ -56,6 +56,12 @@ impl Waiter {
     pub(super) fn poll() -> Self {
         Self { polls: true, ..Self::future() }
     }
+
+    /// Somebody who polls, after an attempt, which began when `calls` were counted.
+    #[cfg(any(feature = "tokio", feature = "futures-io"))]
+    pub(super) fn poll_after_attempt(calls: u64) -> Self {
+        Self { attempted: Some(calls), ..Self::poll() }
+    }
 }
 
 /// How far a waiter got.
@@ -153,6 +159,7 @@ impl Waits {
         let mut state = lock(&self.state);
         if state.waiter != 0 && state.polls && waiter.polls {
             waiter.place = state.waiter;
+            state.seen = waiter.attempted.unwrap_or(state.seen);
         }
         let mut entered = Entered::Waiting;
         if state.waiter == 0 || state.waiter != waiter.place {
