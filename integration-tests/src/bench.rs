@@ -6,3 +6,5 @@ pub mod peers;
 pub mod report;
 pub mod stream;
 pub mod targets;
+mod threads;
+pub mod wakeups;

@@ -29,6 +29,23 @@ pub fn authority() -> Result<&'static Authority, Failure> {
     AUTHORITY.get_or_init(Authority::generate).as_ref().map_err(|error| error.to_string().into())
 }
 
+/// A rustls client that trusts `root` alone: what [`Authority::root`] gave, perhaps in another process.
+///
+/// # Errors
+/// If `root` is no certificate, or `provider` has no cipher suite for TLS 1.2 or 1.3.
+pub fn client_config(
+    root: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ClientConfig>, Failure> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root)?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
 impl Authority {
     fn generate() -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::new(Vec::new())?;
@@ -67,13 +84,7 @@ impl Authority {
     /// # Errors
     /// If `provider` has no cipher suite for TLS 1.2 or 1.3.
     pub fn client_config(&self, provider: Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Failure> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.root())?;
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+        client_config(self.root(), provider)
     }
 
     /// A rustls server that shows this authority's certificate.

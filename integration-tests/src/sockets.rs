@@ -31,22 +31,46 @@ pub enum Socket {
 /// # Errors
 /// What the system refuses.
 pub fn pair(transport: Transport) -> io::Result<(Socket, Socket)> {
-    match transport {
-        Transport::Unix => {
+    Pairs::new(transport)?.connect()
+}
+
+/// Makes many connected pairs. Those of TCP have one port in common, so that each takes no more than one other.
+#[derive(Debug)]
+pub struct Pairs {
+    /// Of TCP.
+    listener: Option<TcpListener>,
+}
+
+impl Pairs {
+    /// Made of what `transport` needs.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn new(transport: Transport) -> io::Result<Self> {
+        let listener = match transport {
+            Transport::Unix => None,
+            Transport::Tcp => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?),
+        };
+        Ok(Self { listener })
+    }
+
+    /// One pair, as [`pair`] makes them.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn connect(&self) -> io::Result<(Socket, Socket)> {
+        let Some(listener) = &self.listener else {
             let (near, far) = UnixStream::pair()?;
-            Ok((Socket::Unix(near), Socket::Unix(far)))
+            return Ok((Socket::Unix(near), Socket::Unix(far)));
+        };
+        let near = TcpStream::connect(listener.local_addr()?)?;
+        let (far, from) = listener.accept()?;
+        if from != near.local_addr()? {
+            return Err(io::Error::other(format!("a stranger connected from {from}")));
         }
-        Transport::Tcp => {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            let near = TcpStream::connect(listener.local_addr()?)?;
-            let (far, from) = listener.accept()?;
-            if from != near.local_addr()? {
-                return Err(io::Error::other(format!("a stranger connected from {from}")));
-            }
-            near.set_nodelay(true)?;
-            far.set_nodelay(true)?;
-            Ok((Socket::Tcp(near), Socket::Tcp(far)))
-        }
+        near.set_nodelay(true)?;
+        far.set_nodelay(true)?;
+        Ok((Socket::Tcp(near), Socket::Tcp(far)))
     }
 }
 

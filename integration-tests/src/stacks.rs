@@ -1,5 +1,6 @@
 //! Our stacks over any leaf.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use channel_core::{Channel, Limits};
@@ -7,10 +8,10 @@ use channel_socket::SocketChannel;
 use channel_tls::TlsChannel;
 use channel_websocket::{ClientOptions, ServerOptions, WebSocketChannel};
 use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, ServerConfig};
 
 use crate::Failure;
 use crate::certificates::{SERVER_NAME, authority};
-use crate::sockets::Socket;
 use crate::words::words;
 
 words! {
@@ -45,7 +46,7 @@ impl Stack {
 ///
 /// # Errors
 /// If the channel refuses the socket.
-pub fn leaf(socket: Socket) -> Result<Box<dyn Channel>, Failure> {
+pub fn leaf(socket: impl Into<OwnedFd>) -> Result<Box<dyn Channel>, Failure> {
     Ok(Box::new(SocketChannel::from_fd(socket.into()).map_err(|refused| refused.to_string())?))
 }
 
@@ -58,10 +59,21 @@ pub fn client(
     leaf: Box<dyn Channel>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Box<dyn Channel>, Failure> {
+    client_with(stack, leaf, || authority()?.client_config(provider))
+}
+
+/// As [`client`]; `config` is asked for where there is TLS.
+///
+/// # Errors
+/// What `config` fails with, or if a layer refuses its configuration.
+pub fn client_with(
+    stack: Stack,
+    leaf: Box<dyn Channel>,
+    config: impl FnOnce() -> Result<Arc<ClientConfig>, Failure>,
+) -> Result<Box<dyn Channel>, Failure> {
     let mut channel = leaf;
     if stack.has_tls() {
-        let config = authority()?.client_config(provider)?;
-        channel = Box::new(TlsChannel::client_with_config(channel, config, SERVER_NAME, Limits::default())?);
+        channel = Box::new(TlsChannel::client_with_config(channel, config()?, SERVER_NAME, Limits::default())?);
     }
     if stack.has_websocket() {
         let options = ClientOptions::new(SERVER_NAME);
@@ -79,10 +91,21 @@ pub fn server(
     leaf: Box<dyn Channel>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Box<dyn Channel>, Failure> {
+    server_with(stack, leaf, || authority()?.server_config(provider))
+}
+
+/// As [`server`]; `config` is asked for where there is TLS.
+///
+/// # Errors
+/// What `config` fails with, or if a layer refuses its configuration.
+pub fn server_with(
+    stack: Stack,
+    leaf: Box<dyn Channel>,
+    config: impl FnOnce() -> Result<Arc<ServerConfig>, Failure>,
+) -> Result<Box<dyn Channel>, Failure> {
     let mut channel = leaf;
     if stack.has_tls() {
-        let config = authority()?.server_config(provider)?;
-        channel = Box::new(TlsChannel::server_with_config(channel, config, Limits::default())?);
+        channel = Box::new(TlsChannel::server_with_config(channel, config()?, Limits::default())?);
     }
     if stack.has_websocket() {
         channel = Box::new(WebSocketChannel::server(channel, ServerOptions::default(), Limits::default())?);

@@ -115,9 +115,7 @@ impl Options {
     pub fn parse(words: &[String]) -> Result<Self, Refusal> {
         let mut options = Self::default();
         for word in words {
-            let Some((key, value)) = word.split_once('=') else {
-                return Err(Refusal(format!("`{word}` is not key=value; the keys are: {KEYS}")));
-            };
+            let (key, value) = key_and_value(word, KEYS)?;
             match key {
                 "peer" => options.peer = Peer::parse(key, value)?,
                 "transport" => options.transport = Transport::parse(key, value)?,
@@ -157,7 +155,12 @@ impl Options {
     }
 }
 
-fn number(key: &str, word: &str, least: usize, most: usize) -> Result<usize, Refusal> {
+/// Both halves of `word`; `keys` is for a word that has no halves.
+pub(super) fn key_and_value<'a>(word: &'a str, keys: &str) -> Result<(&'a str, &'a str), Refusal> {
+    word.split_once('=').ok_or_else(|| Refusal(format!("`{word}` is not key=value; the keys are: {keys}")))
+}
+
+pub(super) fn number(key: &str, word: &str, least: usize, most: usize) -> Result<usize, Refusal> {
     match word.parse() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(Refusal(format!("{key}={word}: give a whole number from {least} to {most}"))),

@@ -121,7 +121,7 @@ impl End {
 }
 
 /// A provider that has one TLS 1.3 cipher suite, so that no negotiation chooses another.
-fn crypto(provider: Provider, cipher: Cipher) -> Arc<CryptoProvider> {
+pub(super) fn crypto(provider: Provider, cipher: Cipher) -> Arc<CryptoProvider> {
     let mut crypto = match provider {
         Provider::Aws => rustls::crypto::aws_lc_rs::default_provider(),
         Provider::Ring => rustls::crypto::ring::default_provider(),

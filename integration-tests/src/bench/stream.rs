@@ -5,12 +5,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::options::Options;
 use super::peers::{self, Ends, Receiver, Sender};
+use super::threads::{Cores, pin_to, thread_cpu};
 use crate::Failure;
 use crate::content::{self, Checker};
 
@@ -81,7 +80,7 @@ pub fn run(options: &Options) -> Result<Measurement, Failure> {
         let sending = thread::Builder::new().name("sender".to_owned()).spawn_scoped(scope, {
             let (phase, opened) = (&phase, opened.clone());
             move || -> Result<_, Failure> {
-                pin_to(cores.sender)?;
+                pin_to(cores.first)?;
                 let mut sender = sender()?;
                 opened.send(())?;
                 let sent = send(&mut *sender, options.size, phase)?;
@@ -93,7 +92,7 @@ pub fn run(options: &Options) -> Result<Measurement, Failure> {
         let receiving = thread::Builder::new().name("receiver".to_owned()).spawn_scoped(scope, {
             let phase = &phase;
             move || -> Result<_, Failure> {
-                pin_to(cores.receiver)?;
+                pin_to(cores.second)?;
                 let mut receiver = receiver()?;
                 opened.send(())?;
                 receive(&mut *receiver, phase)
@@ -123,7 +122,7 @@ pub fn run(options: &Options) -> Result<Measurement, Failure> {
         messages_per_second: received.bytes as f64 / options.size as f64 / seconds,
         send_cpu: sent.cpu_per_kib()?,
         receive_cpu: received.cpu_per_kib()?,
-        cores: if cores.sender == cores.receiver { 1 } else { 2 },
+        cores: cores.count(),
         lost: total_sent.abs_diff(total_received),
     })
 }
@@ -196,34 +195,4 @@ impl Window {
         }
         Ok(self.cpu.as_nanos() as f64 * 1024.0 / self.bytes as f64)
     }
-}
-
-/// Where the two threads run: on two cores where this process may use two. Left to the scheduler they share one core in some
-/// runs and not in others, and a copy out of the cache of the own core costs a fraction of one across.
-#[derive(Clone, Copy, Debug)]
-struct Cores {
-    sender: usize,
-    receiver: usize,
-}
-
-impl Cores {
-    fn of_this_process() -> Result<Self, Failure> {
-        let allowed = sched_getaffinity(None)?;
-        let mut allowed = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
-        let sender = allowed.next().ok_or("this process may use no core")?;
-        Ok(Self { sender, receiver: allowed.next().unwrap_or(sender) })
-    }
-}
-
-/// Keeps this thread on one core.
-fn pin_to(core: usize) -> Result<(), Failure> {
-    let mut only = CpuSet::new();
-    only.set(core);
-    Ok(sched_setaffinity(None, &only)?)
-}
-
-/// CPU time of this thread, user and system.
-fn thread_cpu() -> Result<Duration, Failure> {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Ok(Duration::new(u64::try_from(time.tv_sec)?, u32::try_from(time.tv_nsec)?))
 }

@@ -13,7 +13,7 @@ use integration_tests::Failure;
 use integration_tests::bench::options::seconds;
 use integration_tests::bench::report::{DIRECTIONS, Results, replace_between_markers};
 use integration_tests::bench::targets::CASES;
-use integration_tests::bench::{chart, stream};
+use integration_tests::bench::{chart, stream, wakeups};
 use integration_tests::words::Refusal;
 
 fn main() -> ExitCode {
@@ -27,6 +27,9 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[String]) -> Result<(), Failure> {
+    if let Some(done) = wakeups::clients(words) {
+        return done;
+    }
     let (rounds, time) = parse(words)?;
     let results = measure(rounds, time)?;
     let tables = results.tables()?;
@@ -55,6 +58,8 @@ fn parse(words: &[String]) -> Result<(usize, Duration), Refusal> {
 
 fn measure(rounds: usize, time: Duration) -> Result<Results, Failure> {
     let mut results = Results::default();
+    eprintln!("event loop");
+    results.set_wakeups(event_loop(time * u32::try_from(rounds)?).map_err(|failure| format!("event loop: {failure}"))?);
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         for dir in DIRECTIONS {
@@ -70,6 +75,11 @@ fn measure(rounds: usize, time: Duration) -> Result<Results, Failure> {
         }
     }
     Ok(results)
+}
+
+fn event_loop(time: Duration) -> Result<wakeups::Measurement, Failure> {
+    let measured = wakeups::run(&wakeups::Options { time, ..wakeups::Options::default() })?;
+    if measured.lost > 0 { Err(format!("{} messages were lost", measured.lost).into()) } else { Ok(measured) }
 }
 
 /// The processor's own name, so that a reader can tell which machine the absolute figures are of.

@@ -1,6 +1,6 @@
-//! `stackbench stream key=value…`: one measurement, one JSON object on one line.
+//! `stackbench stream key=value…`, `stackbench wakeups key=value…`: one measurement, one JSON object on one line.
 //!
-//! Exit status: 0, 1 if the run failed or lost bytes, 2 if the request makes no sense.
+//! Exit status: 0, 1 if the run failed or lost anything, 2 if the request makes no sense.
 
 #![forbid(unsafe_code)]
 
@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use integration_tests::Failure;
 use integration_tests::bench::options::{KEYS, Options};
-use integration_tests::bench::stream;
+use integration_tests::bench::{stream, wakeups};
 use integration_tests::words::Refusal;
+use serde_json::Value;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -22,18 +23,28 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[String]) -> Result<(), Failure> {
-    let keys = match words.split_first() {
-        Some((test, keys)) if test == "stream" => keys,
-        Some((test, _)) => {
-            return Err(Refusal(format!("there is no test `{test}` (yet); the tests are: stream")).into());
-        }
-        None => return Err(Refusal(format!("which test? stream {KEYS}")).into()),
-    };
-    let options = Options::parse(keys)?;
-    let measured = stream::run(&options)?;
-    println!("{}", measured.to_json(&options));
-    if measured.lost > 0 {
-        return Err(format!("{} bytes were lost", measured.lost).into());
+    if let Some(done) = wakeups::clients(words) {
+        return done;
     }
-    Ok(())
+    match words.split_first() {
+        Some((test, keys)) if test == "stream" => {
+            let options = Options::parse(keys)?;
+            let measured = stream::run(&options)?;
+            print(&measured.to_json(&options), measured.lost, "bytes")
+        }
+        Some((test, keys)) if test == "wakeups" => {
+            let options = wakeups::Options::parse(keys)?;
+            let measured = wakeups::run(&options)?;
+            print(&measured.to_json(&options), measured.lost, "messages")
+        }
+        Some((test, _)) => {
+            Err(Refusal(format!("there is no test `{test}` (yet); the tests are: stream, wakeups")).into())
+        }
+        None => Err(Refusal(format!("which test? stream {KEYS}, or wakeups {}", wakeups::KEYS)).into()),
+    }
+}
+
+fn print(measured: &Value, lost: u64, what: &str) -> Result<(), Failure> {
+    println!("{measured}");
+    if lost > 0 { Err(format!("{lost} {what} were lost").into()) } else { Ok(()) }
 }
