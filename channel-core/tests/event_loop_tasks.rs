@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use channel_core::{AioContext, Callback, Direction, ErrorKind, EventLoop, Task};
+use channel_core::{AioChannel, AioContext, Callback, Direction, ErrorKind, EventLoop, MemoryChannel, Task};
 use channel_testkit::watchdog;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -297,6 +297,20 @@ fn a_task_that_waits_when_its_loop_goes_ends_with_its_next_wake() {
         assert!(!waiting.is_finished());
         gift.give();
         assert!(waiting.is_finished());
+    });
+}
+
+#[test]
+fn a_loop_is_freed_when_the_tasks_that_wait_for_channels_are_cancelled() {
+    with_loop("a_loop_is_freed_when_the_tasks_that_wait_for_channels_are_cancelled", |_| {
+        let event_loop = EventLoop::new().unwrap();
+        let (near, _far) = MemoryChannel::pair().unwrap();
+        let waiting = event_loop.spawn(async move { AioChannel::new(near).read(&mut [0]).await });
+        event_loop.run_once(None).unwrap();
+        assert!(event_loop.block_on(waiting.cancel()).unwrap().is_none());
+        let weak = Arc::downgrade(&event_loop);
+        drop(event_loop);
+        assert!(weak.upgrade().is_none());
     });
 }
 

@@ -17,8 +17,10 @@ impl EventLoop {
     /// Starts a task: the loop polls `future` on its thread, for the first time in its next turn. Any thread may call this; it
     /// never blocks.
     ///
-    /// A task that is woken, by whatever thread and however often, is polled once in the next turn. The task needs the loop to
-    /// run, and does not keep it: what is due when the loop is dropped is cancelled.
+    /// A task that is woken, by whatever thread and however often, is polled once in the next turn. A task does not keep its
+    /// loop: what is due when the loop is dropped is cancelled then, and what still waits when it is woken. But one that waits for a
+    /// channel does, as every handler keeps the loop it is set on: cancel those before the last handle goes, and let the loop
+    /// take a turn, as `block_on(task.cancel())` does.
     ///
     /// ```
     /// use channel_core::EventLoop;

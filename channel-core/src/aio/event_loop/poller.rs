@@ -237,3 +237,58 @@ fn mark(fd: &Arc<OwnedFd>, added: u32) -> u64 {
 fn number(mark: u64) -> RawFd {
     mark as u32 as RawFd
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    fn poller() -> (Poller, OwnedFd) {
+        let wake = flag(0);
+        (Poller::new(&wake).unwrap(), wake)
+    }
+
+    fn flag(count: u32) -> OwnedFd {
+        eventfd(count, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
+    }
+
+    fn nothing() -> Option<Callback> {
+        Some(Arc::new(|| ()))
+    }
+
+    const NOW: Option<Timespec> = Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+
+    #[test]
+    fn an_event_reaches_nobody_if_its_number_changed_hands_before_the_batch_began() {
+        let (poller, _wake) = poller();
+        let (ready, idle) = (flag(1), flag(0));
+        // Far above what others in this process want.
+        let first = Arc::new(rustix::io::fcntl_dupfd_cloexec(&ready, 500).unwrap());
+        let number = first.as_raw_fd();
+        poller.set(&first, Direction::Read, nothing()).unwrap();
+        let mut space = batch();
+        let [event] = poller.wait(&mut space, NOW).unwrap() else { panic!("one event") };
+        poller.set(&first, Direction::Read, None).unwrap();
+        drop(first);
+        let second = Arc::new(rustix::io::fcntl_dupfd_cloexec(&idle, number).unwrap());
+        assert_eq!(second.as_raw_fd(), number);
+        poller.set(&second, Direction::Read, nothing()).unwrap();
+        poller.begin_batch();
+        assert!(poller.handler(event, Direction::Read).is_none());
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_what_was_there() {
+        let (poller, _wake) = poller();
+        let fd = Arc::new(flag(1));
+        poller.set(&fd, Direction::Read, nothing()).unwrap();
+        // So that the kernel refuses to change it.
+        epoll::delete(&poller.epoll, &fd).unwrap();
+        let error = poller.set(&fd, Direction::Write, nothing()).unwrap_err();
+        assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::NotFound);
+        let table = poller.lock();
+        let watched = table.watched.get(&fd.as_raw_fd()).unwrap();
+        assert!(watched.read.is_some() && watched.write.is_none());
+    }
+}
