@@ -34,7 +34,7 @@ pub struct Registered {
     token: Token,
     /// Counted descriptors: whatever becomes of the channel, these numbers cannot be given to other files while they are
     /// registered.
-    fds: Vec<(Arc<OwnedFd>, Interest)>,
+    fds: Vec<Arc<OwnedFd>>,
 }
 
 impl Registered {
@@ -46,9 +46,9 @@ impl Registered {
 
     /// Watches `wanted` and nothing else from now on. The deadline in there is the caller's to keep.
     ///
-    /// What has not changed is left as it is. mio is edge-triggered, so that is right only for a caller that has tried each
-    /// direction it waits for until would-block since its last event. A change is an edge of its own: epoll_ctl(2) looks
-    /// at a descriptor anew when it is added or modified.
+    /// mio is edge-triggered, and readiness is a question of levels: what it names may be ready by now, because one layer sent
+    /// what another had found no room for. So all of it is registered anew each time, changed or not: epoll_ctl(2) looks at
+    /// a descriptor when it is added or modified, and makes an edge of what it finds.
     ///
     /// # Errors
     /// What epoll_ctl(2) fails with, such as `ENOSPC`; some of it is watched then, and [`release`](Self::release) is due.
@@ -66,23 +66,18 @@ impl Registered {
         }
         let watched = std::mem::take(&mut self.fds);
         let (stay, go): (Vec<_>, Vec<_>) =
-            watched.into_iter().partition(|(fd, _)| next.iter().any(|(wanted, _)| same(wanted, fd)));
+            watched.into_iter().partition(|fd| next.iter().any(|(wanted, _)| same(wanted, fd)));
         self.fds = stay;
-        for (fd, _) in go {
+        for fd in go {
             registry.deregister(&mut SourceFd(&fd.as_raw_fd()))?;
         }
         for (fd, kind) in next {
             let number = fd.as_raw_fd();
-            match self.fds.iter_mut().find(|(known, _)| same(known, &fd)) {
-                Some((_, known)) if *known == kind => {}
-                Some((_, known)) => {
-                    registry.reregister(&mut SourceFd(&number), self.token, kind)?;
-                    *known = kind;
-                }
-                None => {
-                    registry.register(&mut SourceFd(&number), self.token, kind)?;
-                    self.fds.push((fd, kind));
-                }
+            if self.fds.iter().any(|known| same(known, &fd)) {
+                registry.reregister(&mut SourceFd(&number), self.token, kind)?;
+            } else {
+                registry.register(&mut SourceFd(&number), self.token, kind)?;
+                self.fds.push(fd);
             }
         }
         Ok(())
@@ -90,7 +85,7 @@ impl Registered {
 
     /// Watches nothing any more. Due before this is dropped: whoever else counts a descriptor keeps its registration alive.
     pub fn release(&mut self, registry: &Registry) {
-        for (fd, _) in self.fds.drain(..) {
+        for fd in self.fds.drain(..) {
             // It is registered and open, so this has nothing to fail with.
             let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
         }

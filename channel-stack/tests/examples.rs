@@ -113,6 +113,21 @@ fn mio_is_told_of_a_descriptor_once_for_both_directions() {
     });
 }
 
+#[test]
+fn mio_is_told_again_of_what_is_still_ready_when_it_is_waited_for_again() {
+    watchdog::run("mio_is_told_again_of_what_is_still_ready_when_it_is_waited_for_again", || {
+        let (wanted, _far) = wanted_for_both();
+        let mut poll = Poll::new().unwrap();
+        let mut registered = mio_echo::Registered::new(Token(7));
+        let mut events = mio::Events::with_capacity(8);
+        for _ in 0..2 {
+            registered.follow(poll.registry(), &wanted).unwrap();
+            poll.poll(&mut events, None).unwrap();
+            assert!(!events.is_empty());
+        }
+    });
+}
+
 /// Notes what it is told of the descriptors of `wanted`.
 struct Probe {
     wanted: Interests,

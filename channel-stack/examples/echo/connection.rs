@@ -63,8 +63,8 @@ impl Connection {
     /// Does what can be done now. Without cause it does nothing, so an event too many is harmless.
     ///
     /// Which event it was does not matter: through TLS, a read may wait for room to write. So each turn goes on until every
-    /// call it would like to make has said would-block, and only then asks what to wait for: an edge-triggered loop, which
-    /// tells of a descriptor once, misses nothing that way, and the answer is that of after the last call.
+    /// call it would like to make has said would-block, and only then asks what to wait for: the answer holds until the next
+    /// call.
     pub(crate) fn turn(&mut self, summary: &mut Summary) -> Turn {
         summary.turns += 1;
         for step in 0..STEPS {
