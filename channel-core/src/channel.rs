@@ -90,8 +90,8 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// Pushes everything held, through every layer, corked or not; the only call that promises the bytes have gone \[W8\].
     ///
     /// # Errors
-    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until all has gone; call it again. A failure of bytes
-    /// that were taken before.
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until all has gone: call it again when
+    /// `readiness(Write)` says so. A failure of bytes that were taken before.
     fn flush(&self) -> Result<()>;
 
     /// Sets whether calls on *this* channel wait; from the next call on \[M1\].
@@ -110,7 +110,8 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// Idempotent.
     ///
     /// # Errors
-    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until it is done; call it again.
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until it is done: call it again when
+    /// `readiness(Write)` says so.
     /// [`NotOpen`](crate::ErrorKind::NotOpen) before `handshake` has completed.
     /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::CLOSE_WRITE`].
     fn close_write(&self) -> Result<()>;
@@ -130,7 +131,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode while politeness still has bytes to push and the linger
-    /// has not passed; call it again, or drop the channel. Any other error says that bytes were lost; the channel is closed
+    /// has not passed: call it again when `readiness(Write)` says so, or drop the channel. Any other error says that bytes were lost; the channel is closed
     /// all the same.
     fn close(&self) -> Result<()>;
 

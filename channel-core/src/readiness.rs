@@ -37,6 +37,9 @@ pub enum Readiness {
     /// answer is `Wait`.
     Ready,
     /// Nothing can be done until one of these happens. Holds until the next call on the channel by anyone.
+    ///
+    /// Descriptors are meant as poll(2) means them: one may be ready by now, so an edge-triggered loop arms them anew for
+    /// each answer, changed or not.
     Wait(Interests),
 }
 
