@@ -193,6 +193,8 @@ impl FdHandlers {
             change.resolve(slot.as_ref().map(|there| there.registration.handler()), layer)
         };
         let (read, write) = (resolve(read, &reading)?, resolve(write, &writing)?);
+        // Before its loop calls it: what it does is noted from the first call on.
+        self.any.store(true, Ordering::Release);
         let mut done = Ok(());
         for (slot, direction, change) in
             [(&mut *reading, Direction::Read, read), (&mut *writing, Direction::Write, write)]
