@@ -131,10 +131,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
 impl<D: Decoder, E: Encoder> Drop for Layered<D, E> {
     fn drop(&mut self) {
         if self.core.handlers.any() {
-            let core = &self.core;
-            // The loop may have gone first.
-            let _ =
-                core.handlers.change(core.layer, &*core.inner, AioChange::Clear, AioChange::Clear, |_| Arc::new(|| {}));
+            self.core.clear_handlers();
         }
     }
 }
@@ -286,7 +283,8 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         let sets = |change: &AioChange| matches!(change, AioChange::Set(_) | AioChange::Claim(_));
         let set =
             [(Direction::Read, sets(&read), Facts::READ_DONE), (Direction::Write, sets(&write), Facts::WRITE_DONE)];
-        let result = core.handlers.change(core.layer, &*core.inner, read, write, |direction| core.event(direction));
+        let (event, rests) = (|direction| core.event(direction), |direction| core.rests(direction));
+        let result = core.handlers.change(core.layer, &*core.inner, read, write, event, rests);
         for (direction, set, over) in set {
             if set && core.facts.has(over) {
                 core.handlers.schedule(direction);

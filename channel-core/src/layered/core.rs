@@ -235,7 +235,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         self.facts.set(Facts::CLOSED, true);
         // Without SHUTDOWN below, closing is what wakes its callers.
         let _ = self.inner.shutdown(Shutdown::Both);
-        let _ = self.handlers.change(self.layer, &*self.inner, AioChange::Clear, AioChange::Clear, |_| Arc::new(|| {}));
+        self.clear_handlers();
         let inner = self.inner.close();
         if let Ok(mut reader) = self.reader.lock() {
             reader.clear();
@@ -293,7 +293,14 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             self.facts.set(Facts::WRITE_TOLD, true);
             self.handlers.schedule(Direction::Write);
         }
-        if facts.intersects(Facts::UNSENT | Facts::LEAVING) {
+        if self.rests(Direction::Read) {
+            self.handlers.disarm_read(&*self.inner);
+        }
+        if self.rests(Direction::Write) {
+            self.handlers.disarm_push(&*self.inner, true, || !self.rests(Direction::Write));
+        }
+        let facts = self.facts.load();
+        if facts.intersects(Facts::UNSENT | Facts::LEAVING) || facts.contains(Facts::WRITE_DONE | Facts::BELOW) {
             self.handlers.arm_push(&*self.inner, |direction| self.event(direction));
         }
         let deadline = self.deadline(facts);
@@ -306,6 +313,25 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
                 core.handlers.schedule(Direction::Write);
             });
         }
+    }
+
+    /// Whether nothing that happens below can concern `direction` any more: what is left of it is here.
+    pub(super) fn rests(&self, direction: Direction) -> bool {
+        let facts = self.facts.load();
+        match direction {
+            Direction::Read => facts.contains(Facts::READ_DONE),
+            Direction::Write => {
+                let waits = Facts::UNSENT | Facts::BELOW | Facts::LEAVING;
+                facts.contains(Facts::WRITE_DONE) && !facts.intersects(waits)
+            }
+        }
+    }
+
+    /// Removes both handlers, here and below.
+    pub(super) fn clear_handlers(&self) {
+        let nothing = |_| -> Event { Arc::new(|| {}) };
+        // A loop that went first has nothing to clear.
+        let _ = self.handlers.change(self.layer, &*self.inner, AioChange::Clear, AioChange::Clear, nothing, |_| false);
     }
 
     /// When the limit runs out that is running now.
@@ -326,7 +352,10 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             if direction == Direction::Write {
                 let waits = || core.facts.load().intersects(Facts::UNSENT | Facts::LEAVING);
                 if !waits() {
-                    core.handlers.disarm_push(&*core.inner, waits);
+                    if core.facts.has(Facts::WRITE_DONE) {
+                        core.facts.set(Facts::BELOW, false); // an ending that still waits says so again
+                    }
+                    core.handlers.disarm_push(&*core.inner, false, waits);
                 } else if core.facts.has(Facts::LEAVING) {
                     core.handlers.schedule(Direction::Read); // the handshake may have waited for nothing else
                 }

@@ -22,6 +22,8 @@ pub(super) struct Handlers {
 struct Slots {
     read: Option<Arc<Registration>>,
     write: Option<Arc<Registration>>,
+    /// Whether the inner channel has our read handler.
+    reads: bool,
     /// Whether the inner channel has our write handler, which pushes what the layer holds and then calls `write`.
     pushes: bool,
     /// Calls the handlers when a limit runs out.
@@ -41,7 +43,8 @@ impl Slots {
 }
 
 impl Handlers {
-    /// Applies the changes. `event(direction)` makes the callback for the inner channel.
+    /// Applies the changes. `event(direction)` makes the callback for the inner channel, which gets none for a direction that `rests`:
+    /// the inner channel has nothing more to tell.
     pub(super) fn change(
         &self,
         layer: &'static str,
@@ -49,6 +52,7 @@ impl Handlers {
         read: AioChange,
         write: AioChange,
         event: impl Fn(Direction) -> Event,
+        rests: impl Fn(Direction) -> bool,
     ) -> Result<Removed> {
         let kept = |change: &AioChange| matches!(change, AioChange::Keep);
         if kept(&read) && kept(&write) {
@@ -62,6 +66,7 @@ impl Handlers {
             |change: AioChange, there: Option<&Arc<Registration>>| change.resolve(there.map(|it| it.handler()), layer);
         let (read, write) = (resolve(read, slots.read.as_ref())?, resolve(write, slots.write.as_ref())?);
         let down = |change: &AioChange, direction| match change {
+            AioChange::Set(_) if rests(direction) => AioChange::Clear,
             AioChange::Set(handler) => {
                 AioChange::Set(AioHandler { context: Arc::clone(&handler.context), callback: event(direction) })
             }
@@ -75,7 +80,7 @@ impl Handlers {
         }
         // On the loop of a handler that goes, perhaps; what still runs out sets it anew.
         let timer = slots.deadline.take();
-        let Slots { read: read_slot, write: write_slot, .. } = &mut *slots;
+        let Slots { read: read_slot, write: write_slot, reads, pushes, .. } = &mut *slots;
         for (slot, change) in [(read_slot, read), (write_slot, write)] {
             let new = match change {
                 AioChange::Set(handler) => Some(Registration::new(handler)),
@@ -86,10 +91,12 @@ impl Handlers {
                 removed.add(old);
             }
         }
-        match &down_write {
-            AioChange::Set(_) => slots.pushes = true,
-            AioChange::Clear => slots.pushes = false,
-            _ => {}
+        for (ours, change) in [(reads, &down_read), (pushes, &down_write)] {
+            match change {
+                AioChange::Set(_) => *ours = true,
+                AioChange::Clear => *ours = false,
+                _ => {}
+            }
         }
         let result = inner.set_aio_fd_handler(down_read, down_write);
         if result.is_err() {
@@ -97,7 +104,7 @@ impl Handlers {
             for registration in [slots.read.take(), slots.write.take()].into_iter().flatten() {
                 removed.add(registration);
             }
-            slots.pushes = false;
+            (slots.reads, slots.pushes) = (false, false);
         }
         self.any.store(slots.read.is_some() || slots.write.is_some(), Ordering::Release);
         drop(slots);
@@ -163,13 +170,22 @@ impl Handlers {
         slots.pushes = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Set(handler)).is_ok();
     }
 
-    /// The layer holds nothing more: unless somebody wants to know when it can take more, the inner channel need not tell us.
-    pub(super) fn disarm_push(&self, inner: &dyn Channel, still_unsent: impl Fn() -> bool) {
+    /// The layer holds nothing more: unless somebody wants to know when it can take more, the inner channel need not tell us. Nobody
+    /// does when writing is `over`.
+    pub(super) fn disarm_push(&self, inner: &dyn Channel, over: bool, still_unsent: impl Fn() -> bool) {
         let mut slots = self.lock();
-        if slots.pushes && slots.write.is_none() && !still_unsent() {
+        if slots.pushes && (over || slots.write.is_none()) && !still_unsent() {
             slots.pushes = false;
             // A loop that forgot the descriptor has nothing to clear.
             let _ = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Clear);
+        }
+    }
+
+    /// Reading is over: what the inner channel still has, a hang-up for ever, say, is no concern of the reader's.
+    pub(super) fn disarm_read(&self, inner: &dyn Channel) {
+        let mut slots = self.lock();
+        if std::mem::replace(&mut slots.reads, false) {
+            let _ = inner.set_aio_fd_handler(AioChange::Clear, AioChange::Keep);
         }
     }
 

@@ -377,6 +377,7 @@ impl<E: Encoder> Writer<E> {
             }
         }
         self.ending = Ending::Encoded;
+        to.facts.set(Facts::WRITE_DONE, true);
         Ok(())
     }
 
