@@ -152,9 +152,12 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// `qio_channel_set_aio_fd_handler`.)
     ///
     /// A layer forwards the registration down and schedules the handler itself while it holds bytes \[H1\]. Each direction may
-    /// live on a context of its own. Calls of one handler never overlap, and none starts after its removal \[H2\]; removal is legal
-    /// anywhere, inside the handler too, and waits for nothing: [`Removed::wait`] does, for whoever moves the channel to
-    /// another loop.
+    /// live on a context of its own \[H6\]. Calls of one handler never overlap \[H4\], and none starts after its removal \[H2\]; removal is
+    /// legal anywhere, inside the handler too, and waits for nothing \[H3\]: [`Removed::wait`] does, for whoever moves the channel to
+    /// another loop \[H7\]. A handler is also called when the limit of a handshake passes \[H9\].
+    ///
+    /// One that returns without calling the channel is soon left alone until somebody does, and so is one whose direction is over:
+    /// nothing spins \[H5\].
     ///
     /// `Keep` for both changes nothing, and counts as a call on the channel: a handler that was taken off its loop because it
     /// called nothing is put back.

@@ -100,10 +100,18 @@ macro_rules! __each_clause {
             q3_nothing_spins
             h1_a_handler_is_called_while_there_is_progress
             h2_no_handler_is_called_after_it_was_removed
+            h3_a_handler_can_be_removed_anywhere
+            h4_a_handler_never_runs_twice_at_once
+            h5_a_loop_comes_to_rest
+            h6_each_handler_is_called_on_its_own_context
+            h7_a_channel_moves_from_loop_to_loop_under_load
+            h8_a_handler_is_claimed_released_and_let_go_of
+            h9_a_handler_is_called_when_a_limit_passes
             h10_a_handler_is_called_wherever_the_stream_is_cut
             n1_nothing_but_the_handshake_before_it_is_complete
             n2_a_handshake_can_be_resumed
             n3_a_handshake_ends_whatever_the_peer_does
+            n4_a_handshake_can_be_dropped_at_any_step
             x1_an_error_says_what_where_and_why
         }
     };

@@ -3,7 +3,7 @@
 mod broken;
 
 use std::collections::BTreeSet;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,10 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use broken::Mutant;
-use broken::parts::{Ahead, Held, Hello, bytes_of, gated_memory, lock, memory, room};
+use broken::parts::{Ahead, Held, Hello, bare_handlers, bytes_of, gated_memory, lock, memory, room};
 use channel_core::{
-    AioChange, Channel, ChannelExt, Direction, Error, ErrorKind, Features, MemoryChannel, ReadFlags, Readiness, Result,
-    WriteFlags,
+    AioChange, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, Features, MemoryChannel, ReadFlags,
+    Readiness, Removed, Result, WriteFlags,
 };
 use channel_socket::SocketChannel;
 use channel_testkit::suite::Mode::{Blocking, NonBlocking};
@@ -29,7 +29,7 @@ channel_testkit::conformance! {
         (Mutant::over(near), far)
     };
     mod hello = |options: &Options| {
-        let (near, far) = memory(options);
+        let (near, far) = gated_memory(options);
         (Hello::new(options).over(near), Hello::new(options).over(far))
     };
 }
@@ -47,14 +47,19 @@ fn caught<P: IntoPair + 'static>(promise: &str, mode: Mode, says: &str, maker: f
     });
 }
 
-/// Declares the mutants: a test for each, and the list of their promises.
+/// What a mutant breaks: `h5` and `h5_due_again` the same promise in two ways.
+fn promise(mutant: &str) -> String {
+    mutant.split('_').next().unwrap_or_default().to_uppercase()
+}
+
+/// Declares the mutants: a test for each, and the list of their names.
 macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident in $mode:ident says $says:literal: $maker:expr;)+) => {
         $(
             $(#[$doc])*
             #[test]
             fn $name() {
-                caught(&stringify!($name).to_uppercase(), $mode, $says, $maker);
+                caught(&promise(stringify!($name)), $mode, $says, $maker);
             }
         )+
 
@@ -515,6 +520,95 @@ mutants! {
             inner.set_aio_fd_handler(keep(read), keep(write))
         })
     });
+    /// What was removed is forgotten, and not waited for.
+    h3 in NonBlocking says "Removed::wait inside the handler": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, write| {
+            inner.set_aio_fd_handler(read, write).map(|_| Removed::nothing())
+        })
+    });
+    /// A handler that is removed inside itself is called once more.
+    h3_once_more in NonBlocking says "calls of a handler that removed itself": |options| near(options, |near| {
+        let last = Mutex::new(None);
+        near.on_set_aio_fd_handler(move |inner, read, write| {
+            match &read {
+                AioChange::Set(handler) => *lock(&last) = Some(handler.clone()),
+                AioChange::Clear => {
+                    if let Some(handler) = lock(&last).take() {
+                        let callback = handler.callback;
+                        handler.context.schedule(Box::new(move || callback()));
+                    }
+                }
+                _ => {}
+            }
+            inner.set_aio_fd_handler(read, write)
+        })
+    });
+    /// Nobody keeps the calls of a handler apart.
+    h4 in NonBlocking says "running already": |options| near(options, bare_handlers);
+    /// A peer that is gone keeps its descriptor ready, and the handler busy.
+    h5 in NonBlocking says "the loop finds no rest after the end was read": |options| near(options, bare_handlers);
+    /// A few calls in vain, and no more until somebody reads.
+    h5_due_again in NonBlocking says "handlers that call nothing are due again": |options| near(options, |near| {
+        let idle = Arc::new(AtomicUsize::new(0));
+        let read = Arc::clone(&idle);
+        near.on_read(move |inner, bufs, fds, flags| {
+            read.store(0, Ordering::Relaxed);
+            inner.readv_full(bufs, fds, flags)
+        })
+        .on_set_aio_fd_handler(move |inner, read, write| {
+            let resting = |change| match change {
+                AioChange::Set(handler) => {
+                    let (idle, callback) = (Arc::clone(&idle), handler.callback);
+                    AioChange::Set(AioHandler::new(handler.context, move || {
+                        if idle.fetch_add(1, Ordering::Relaxed) < 4 {
+                            callback();
+                        }
+                    }))
+                }
+                change => change,
+            };
+            inner.set_aio_fd_handler(resting(read), resting(write))
+        })
+    });
+    /// One context for both.
+    h6 in NonBlocking says "on the thread of the other one's loop": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, mut write| {
+            if let (AioChange::Set(read), AioChange::Set(write)) = (&read, &mut write) {
+                write.context = Arc::clone(&read.context);
+            }
+            inner.set_aio_fd_handler(read, write)
+        })
+    });
+    /// A change of handlers costs a byte.
+    h7 in NonBlocking says "are not those that were sent": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, write| {
+            if matches!((&read, &write), (AioChange::Set(_), AioChange::Set(_))) {
+                let _ = inner.readv_full(&mut [IoSliceMut::new(&mut [0])], None, ReadFlags::DONT_WAIT);
+            }
+            inner.set_aio_fd_handler(read, write)
+        })
+    });
+    /// A claim pushes out who is there.
+    h8 in NonBlocking says "a claim where there is a handler gave Ok": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, write| {
+            let push = |change| if let AioChange::Claim(handler) = change { AioChange::Set(handler) } else { change };
+            inner.set_aio_fd_handler(push(read), push(write))
+        })
+    });
+    /// Handlers are kept.
+    h8_kept in NonBlocking says "still alive after it was cleared": |options| near(options, |near| {
+        let kept = Mutex::new(Vec::new());
+        near.on_set_aio_fd_handler(move |inner, read, write| {
+            lock(&kept).push([read.clone(), write.clone()]);
+            inner.set_aio_fd_handler(read, write)
+        })
+    });
+    /// The handler waits for the descriptor alone.
+    h9 in NonBlocking says "the limit of a handshake passed": |options| {
+        let (near, far) = memory(options);
+        let near = Hello::new(options).over(near).on_set_aio_fd_handler(Channel::set_aio_fd_handler);
+        (near, Hello::new(options).over(far))
+    };
     /// Where a message was cut in the middle of a unit of two bytes, the other one is not waited for.
     h10 in NonBlocking says "1 of 130 bytes arrived and then the rest": |options| {
         let (near, far) = gated_memory(options);
@@ -552,6 +646,16 @@ mutants! {
         let near = hello.over(near).on_handshake(move |inner| hello.run(inner, false));
         (near, Hello::new(options).over(far))
     };
+    /// Each step leaks a count.
+    n4 in NonBlocking says "a descriptor is still open": |options| {
+        let (near, far) = gated_memory(options);
+        let hello = Hello::new(options);
+        let near = hello.over(near).on_handshake(move |inner| {
+            std::mem::forget(inner.readiness(Direction::Write));
+            hello.run(inner, true)
+        });
+        (near, Hello::new(options).over(far))
+    };
     /// An error that does not say on which channel.
     x1 in Blocking says "the channel that": |options| near(options, |near| {
         near.on_seek(|_, _| Err(Error::new(ErrorKind::Unsupported, "memory", "no").during("seek")))
@@ -567,6 +671,6 @@ fn every_promise_has_a_clause_and_a_mutant() {
     let clauses: BTreeSet<String> = CLAUSES.iter().map(Clause::promise).collect();
     assert_eq!(promises, clauses, "promises of docs/contract.md, and clauses of the suite");
     assert_eq!(clauses.len(), CLAUSES.len(), "a promise has one clause");
-    let mutants: BTreeSet<String> = MUTANTS.iter().map(|name| name.to_uppercase()).collect();
+    let mutants: BTreeSet<String> = MUTANTS.iter().map(|name| promise(name)).collect();
     assert_eq!(promises, mutants, "promises of docs/contract.md, and broken channels");
 }

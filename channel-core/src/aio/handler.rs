@@ -12,7 +12,7 @@ pub type Callback = Arc<dyn Fn() + Send + Sync>;
 /// A callback and the loop it runs on.
 ///
 /// When the channel lets go of it (it was cleared or replaced, or the channel closed or dropped), the callback is dropped with
-/// whatever it captured: that is how its owner can learn of it. (QEMU: `GDestroyNotify`.)
+/// whatever it captured: that is how its owner can learn of it \[H8\]. (QEMU: `GDestroyNotify`.)
 #[derive(Clone)]
 pub struct AioHandler {
     /// The loop.
@@ -41,7 +41,7 @@ impl fmt::Debug for AioHandler {
     }
 }
 
-/// What to do with the handler of one direction.
+/// What to do with the handler of one direction \[H2\] \[H8\].
 #[derive(Clone, Debug)]
 pub enum AioChange {
     /// Leave it as it is.
@@ -83,7 +83,7 @@ impl AioChange {
 
 /// What a change of handlers removed, in this channel and those below it.
 ///
-/// No call of them *starts* any more. Dropping this is all there is to do, unless the caller must know that none is still
+/// No call of them *starts* any more \[H2\]. Dropping this is all there is to do, unless the caller must know that none is still
 /// running: then [`wait`](Self::wait).
 #[derive(Debug, Default)]
 pub struct Removed(Vec<Arc<Registration>>);
@@ -107,7 +107,7 @@ impl Removed {
     }
 
     /// Waits until none of what was removed is running any more. Afterwards nothing of it runs, or ever will: the channel may be
-    /// used on another thread without meeting its old loop.
+    /// used on another thread without meeting its old loop \[H3\] \[H7\].
     ///
     /// # Blocking
     /// For as long as a call of a removed handler takes, on the thread of its loop. The caller must hold no lock that such a call

@@ -16,7 +16,7 @@ use crate::fds::{assert_cloexec, assert_same_file};
 pub fn d1_a_descriptor_handed_out_stays_the_same_file(setup: &Setup) {
     let (near, far) = setup.small_pair();
     near.fill(0, UNBOUNDED); // so that both directions wait for something
-    let held = polled(&near);
+    let held = polled(&*near);
     assert!(!held.is_empty(), "a full and silent channel waits for no descriptor");
     let before: Vec<String> = held.iter().map(file_behind).collect();
     // The peer does not read; what becomes of politeness is of no interest.

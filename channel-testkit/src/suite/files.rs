@@ -3,13 +3,11 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
-use channel_core::{Direction, Readiness};
+use channel_core::{Channel, Direction, Readiness};
 use rustix::fs::OFlags;
 
-use super::end::End;
-
 /// The descriptors that waiters would poll now.
-pub(super) fn polled(channel: &End) -> Vec<Arc<OwnedFd>> {
+pub(super) fn polled(channel: &dyn Channel) -> Vec<Arc<OwnedFd>> {
     let mut files: Vec<Arc<OwnedFd>> = Vec::new();
     for direction in [Direction::Read, Direction::Write] {
         if let Readiness::Wait(interests) = channel.readiness(direction) {

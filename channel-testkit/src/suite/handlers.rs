@@ -1,6 +1,9 @@
 //! H: handlers that an event loop calls.
 
 mod cuts;
+mod loops;
+mod removal;
+mod spin;
 
 use std::io::IoSliceMut;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +13,9 @@ use std::time::Duration;
 use channel_core::{AioChange, AioHandler, Channel, Direction, ReadFlags};
 
 pub use cuts::*;
+pub use loops::*;
+pub use removal::*;
+pub use spin::*;
 
 use super::Setup;
 use super::end::{End, UNBOUNDED, assert_stream, stream};

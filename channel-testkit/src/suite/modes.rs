@@ -82,7 +82,7 @@ pub fn m1_blocking_is_a_flag_of_the_channel(setup: &Setup) {
 pub fn m2_dont_wait_is_for_one_call(setup: &Setup) {
     let (near, far) = fresh_pair(setup);
     let taken = near.fill(0, UNBOUNDED);
-    let files: Vec<_> = polled(&near).into_iter().map(|file| (status_flags(&file), file)).collect();
+    let files: Vec<_> = polled(&*near).into_iter().map(|file| (status_flags(&file), file)).collect();
     let unchanged = |when: &str| {
         for (flags, file) in &files {
             assert_eq!(*flags, status_flags(file), "the status flags of a descriptor {when}");

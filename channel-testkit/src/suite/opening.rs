@@ -1,15 +1,21 @@
 //! N: the time before data.
 
 use std::io::IoSlice;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use channel_core::{
-    Channel, ChannelExt, Direction, Error, ErrorKind, Features, Limits, WriteFlags, layers, lowest_layer,
+    AioChange, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, Features, Limits, WriteFlags, layers,
+    lowest_layer,
 };
 
 use super::end::{End, stream};
+use super::files::{assert_released, polled, watched};
 use super::setup::{Mode, open, small_limits};
 use super::{Options, Setup};
+use crate::adverse::Gate;
+use crate::recording::Recorder;
 
 /// Whether there is a handshake at all: one that is done at once, without the peer, is none.
 fn has_handshake(setup: &Setup) -> bool {
@@ -137,6 +143,145 @@ pub fn n3_a_handshake_ends_whatever_the_peer_does(setup: &Setup) {
     setup.step("a handshake whose peer sends garbage");
     let error = handshake(&near).expect_err("a handshake whose peer sends garbage");
     assert_names_a_layer(&near, &error);
+}
+
+/// \[N4\] A handshake may be dropped at any step: that frees everything, and nothing of it is called afterwards.
+pub fn n4_a_handshake_can_be_dropped_at_any_step(setup: &Setup) {
+    /// At most so many places are tried, evenly spread over what the peer says.
+    const PLACES: u64 = 60;
+    if setup.waits_by_handlers() || !has_handshake(setup) {
+        return;
+    }
+    setup.step("two non-blocking handshakes, a step each in turns");
+    let said = Attempt::begin(setup, u64::MAX).proceed();
+    // Each mode takes those between the other's.
+    let between = if setup.mode() == Mode::Blocking { 0 } else { said / PLACES / 2 };
+    for place in 0..said.clamp(1, PLACES) {
+        let heard = between + place * said / said.clamp(1, PLACES);
+        setup.step("a handshake that is dropped");
+        let mut attempt = Attempt::begin(setup, heard);
+        attempt.proceed();
+        attempt.abandon();
+    }
+}
+
+/// A handshake of which the near end gets to hear only a part, with handlers on the near end.
+struct Attempt {
+    near: End,
+    far: End,
+    gate: Arc<Gate>,
+    /// So many bytes it gets to hear.
+    heard: u64,
+    recorder: Arc<Recorder>,
+    /// The handlers, and how often they were called.
+    calls: Arc<AtomicUsize>,
+}
+
+impl Attempt {
+    fn begin(setup: &Setup, heard: u64) -> Self {
+        let (gate, recorder, calls) = (Gate::new(), Recorder::new(), Arc::new(AtomicUsize::new(0)));
+        gate.close();
+        gate.let_through(heard);
+        let (near, far) = setup.unopened(&Options { gate: Some(Arc::clone(&gate)), ..Options::default() });
+        near.set_blocking(false);
+        far.set_blocking(false);
+        let handler = || {
+            let calls = Arc::clone(&calls);
+            AioChange::Set(AioHandler::new(recorder.clone() as _, move || {
+                calls.fetch_add(1, Ordering::Relaxed);
+            }))
+        };
+        match near.set_aio_fd_handler(handler(), handler()) {
+            Err(error) if error.is_unsupported() => {} // where nothing can be polled
+            set => drop(set.expect("setting handlers")),
+        }
+        Self { near, far, gate, heard, recorder, calls }
+    }
+
+    /// Takes a step each in turns until both ends are open, or the near one has heard what it gets to hear. How much it heard.
+    fn proceed(&mut self) -> u64 {
+        let mut done = false;
+        while !done {
+            self.near.drive_on();
+            // Before the step that makes something of it.
+            done = self.gate.passed() == self.heard;
+            let opened = [&self.near, &self.far].map(|end| match end.handshake() {
+                Ok(()) => true,
+                Err(error) => {
+                    assert!(error.is_would_block(), "a non-blocking handshake gave {error:?}");
+                    false
+                }
+            });
+            done |= opened == [true, true];
+            self.recorder.turn(Duration::ZERO).expect("a turn");
+        }
+        self.gate.passed()
+    }
+
+    /// Drops the near end.
+    fn abandon(self) {
+        let Self { near, far, gate, heard, recorder, calls } = self;
+        let files = watched([polled(lowest_layer(&*near)), polled(lowest_layer(&*far))].concat());
+        drop(near);
+        let before = calls.load(Ordering::Relaxed);
+        assert!(
+            recorder.handlers().is_empty(),
+            "dropped after {heard} bytes, and a loop still has {:?}",
+            recorder.handlers()
+        );
+        assert_eq!(recorder.timers(), 0, "timers of a handshake that was dropped after {heard} bytes");
+        gate.open();
+        while recorder.turn(Duration::ZERO).expect("a turn") > 0 {}
+        let late = calls.load(Ordering::Relaxed) - before;
+        assert_eq!(late, 0, "calls of the handlers of a handshake that was dropped after {heard} bytes");
+        assert_eq!(Arc::strong_count(&calls), 1, "owners of what the handlers captured, dropped after {heard} bytes");
+        drop(far);
+        assert_released(&files, "a handshake was dropped");
+    }
+}
+
+/// \[H9\] A handler is called when the limit of a handshake passes, although its descriptor is silent: the call it makes says
+/// `TimedOut`.
+pub fn h9_a_handler_is_called_when_a_limit_passes(setup: &Setup) {
+    if setup.waits_by_handlers() || !has_handshake(setup) {
+        return;
+    }
+    let limits = Limits { handshake: Duration::from_millis(50), ..Limits::default() };
+    for set_before in [true, false] {
+        setup.step("a handler on a handshake whose peer is silent");
+        let (near, _far) = setup.unopened(&Options { limits: limits.clone(), ..Options::default() });
+        near.set_blocking(false);
+        let begin = || {
+            let begun = near.handshake();
+            assert!(
+                begun.as_ref().is_err_and(Error::is_would_block),
+                "a handshake whose peer is silent gave {begun:?}"
+            );
+        };
+        if !set_before {
+            begin();
+        }
+        let (recorder, ended) = (Recorder::new(), Arc::new(Mutex::new(None)));
+        let opening = {
+            let (near, ended) = (Arc::downgrade(near.channel()), Arc::clone(&ended));
+            AioHandler::new(recorder.clone() as _, move || match near.upgrade().map(|near| near.handshake()) {
+                Some(Err(error)) if error.is_would_block() => {}
+                outcome => *ended.lock().unwrap_or_else(PoisonError::into_inner) = outcome,
+            })
+        };
+        match near.set_aio_fd_handler(AioChange::Set(opening), AioChange::Keep) {
+            Err(error) if error.is_unsupported() => return, // where nothing can be polled
+            set => drop(set.expect("setting a handler")),
+        }
+        if set_before {
+            begin();
+        }
+        let outcome = || ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        recorder.turn_until(setup.patience_left() / 2, || outcome().is_some()).expect("a turn");
+        let outcome = outcome();
+        let timed_out = matches!(&outcome, Some(Err(error)) if error.kind() == ErrorKind::TimedOut);
+        assert!(timed_out, "the limit of a handshake passed, and its read handler was told {outcome:?}");
+    }
 }
 
 fn assert_names_a_layer(near: &End, error: &Error) {

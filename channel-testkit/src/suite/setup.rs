@@ -114,6 +114,11 @@ impl Setup {
         self.mode
     }
 
+    /// Whether the mode waits by handlers: a clause that sets its own would be the same as in non-blocking mode.
+    pub(super) fn waits_by_handlers(&self) -> bool {
+        !matches!(self.mode, Mode::Blocking | Mode::NonBlocking)
+    }
+
     /// How long a clause may take.
     pub(super) fn patience_left(&self) -> Duration {
         self.patience

@@ -109,7 +109,7 @@ pub fn s3_close_is_polite_bounded_and_final(setup: &Setup) {
     let (near, far) = setup.pair_with(&Options { limits, ..Options::default() });
     // The eventfds that wake its waiters a channel may keep as long as it lives.
     let files: Vec<Watched> =
-        watched(polled(&near).into_iter().filter(|file| !file_behind(file).contains("eventfd")).collect());
+        watched(polled(&*near).into_iter().filter(|file| !file_behind(file).contains("eventfd")).collect());
     let reader = in_background(&near, |near| near.read_some(&mut [0; 8]));
     reader.until_asleep();
     setup.step("closing while a reader is blocked");
@@ -131,7 +131,7 @@ pub fn s3_close_is_polite_bounded_and_final(setup: &Setup) {
 /// \[S4\] Dropping a channel never blocks, sends nothing more, and leaks nothing.
 pub fn s4_drop_is_abrupt_and_leaks_nothing(setup: &Setup) {
     let (near, far) = setup.small_pair();
-    let files = [watched(polled(&near)), watched(polled(&far))].concat();
+    let files = [watched(polled(&*near)), watched(polled(&*far))].concat();
     let taken = near.fill(0, UNBOUNDED);
     setup.promptly("drop with output held", || drop(near));
     setup.step("the peer reads on after a drop");

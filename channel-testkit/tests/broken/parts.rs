@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use channel_core::{
-    AioChange, Channel, Direction, Error, ErrorKind, Features, Limits, MemoryChannel, ReadFlags, Result, Timer,
-    WriteFlags,
+    AioChange, AioContext, AioHandler, Channel, Direction, Error, ErrorKind, Features, Limits, MemoryChannel,
+    ReadFlags, Readiness, Removed, Result, Timer, WriteFlags,
 };
 use channel_testkit::adverse::gated;
 use channel_testkit::suite::Options;
@@ -102,6 +102,29 @@ impl Held {
     }
 }
 
+/// A channel whose handlers lie on the loop as they are: nobody counts their calls, or keeps them from overlapping.
+pub(crate) fn bare_handlers(near: Mutant) -> Mutant {
+    let contexts = Mutex::new([const { None::<Arc<dyn AioContext>> }; 2]);
+    near.on_set_aio_fd_handler(move |inner, read, write| {
+        for (direction, change) in [(Direction::Read, read), (Direction::Write, write)] {
+            let Readiness::Wait(interests) = inner.readiness(direction) else { continue };
+            let Some(interest) = interests.iter().next() else { continue };
+            let known = &mut lock(&contexts)[direction as usize];
+            let (context, callback) = match change {
+                AioChange::Set(handler) | AioChange::Claim(handler) => (handler.context, Some(handler.callback)),
+                AioChange::Clear => match known.take() {
+                    Some(context) => (context, None),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            context.set_fd_handler(&interest.fd, interest.direction, callback)?;
+            *known = Some(context);
+        }
+        Ok(Removed::nothing())
+    })
+}
+
 /// Input read ahead: a read takes more from below than it was asked for, and keeps the rest.
 #[derive(Clone, Default)]
 pub(crate) struct Ahead(Arc<Mutex<Vec<u8>>>);
@@ -141,13 +164,14 @@ impl Ahead {
 pub(crate) struct Hello(Arc<Mutex<Greeting>>);
 
 struct Greeting {
+    /// The read handler, to be called when the limit passes.
+    handler: Option<AioHandler>,
+    timer: Option<Timer>,
     limits: Limits,
     blocking: bool,
     begun: Option<Instant>,
     sent: bool,
     outcome: Option<Result<()>>,
-    /// Calls the read handler when the limit passes.
-    alarm: Option<Timer>,
 }
 
 const HELLO: u8 = b'h';
@@ -157,12 +181,13 @@ impl Hello {
     pub(crate) fn new(options: &Options) -> Self {
         let limits = options.limits.clone();
         Self(Arc::new(Mutex::new(Greeting {
+            handler: None,
+            timer: None,
             limits,
             blocking: true,
             begun: None,
             sent: false,
             outcome: None,
-            alarm: None,
         })))
     }
 
@@ -191,27 +216,22 @@ impl Hello {
                 lend.check("read")?;
                 inner.with_read_buf(take)
             })
+            .on_set_aio_fd_handler(move |inner, read, write| {
+                let mut greeting = lock(&handlers.0);
+                match &read {
+                    AioChange::Set(handler) | AioChange::Claim(handler) => greeting.handler = Some(handler.clone()),
+                    AioChange::Clear => greeting.handler = None,
+                    _ => {}
+                }
+                greeting.arm();
+                inner.set_aio_fd_handler(read, write)
+            })
             .on_readiness(move |inner, direction| match lock(&wait.0) {
                 open if open.outcome.is_some() => inner.readiness(direction),
                 greeting => {
                     let deadline = greeting.begun.and_then(|begun| begun.checked_add(greeting.limits.handshake));
                     inner.readiness(Direction::Read).with_deadline(deadline)
                 }
-            })
-            .on_set_aio_fd_handler(move |inner, read, write| {
-                let mut greeting = lock(&handlers.0);
-                let deadline = greeting.begun.and_then(|begun| begun.checked_add(greeting.limits.handshake));
-                match (&read, deadline) {
-                    (AioChange::Keep, _) => {}
-                    (AioChange::Set(handler) | AioChange::Claim(handler), Some(at)) if greeting.outcome.is_none() => {
-                        let callback = Arc::downgrade(&handler.callback);
-                        let call = move || callback.upgrade().iter().for_each(|callback| callback());
-                        greeting.alarm = Some(Timer::set(&handler.context, at, call));
-                    }
-                    _ => greeting.alarm = None,
-                }
-                drop(greeting);
-                inner.set_aio_fd_handler(read, write)
             })
     }
 
@@ -223,6 +243,7 @@ impl Hello {
                 let begun = *greeting.begun.get_or_insert_with(Instant::now);
                 let deadline = if limited { begun.checked_add(greeting.limits.handshake) } else { None };
                 let stepped = greeting.step(inner, deadline);
+                greeting.arm();
                 match &stepped {
                     Ok(()) => return inner.handshake(),
                     Err(error) if error.is_would_block() && greeting.blocking => {}
@@ -249,6 +270,18 @@ impl Hello {
 }
 
 impl Greeting {
+    /// Has the handler called when the limit passes.
+    fn arm(&mut self) {
+        if self.outcome.is_some() {
+            self.handler = None;
+        }
+        let deadline = self.begun.and_then(|begun| begun.checked_add(self.limits.handshake));
+        self.timer = deadline.zip(self.handler.clone()).map(|(deadline, handler)| {
+            let callback = handler.callback;
+            Timer::set(&handler.context, deadline, move || callback())
+        });
+    }
+
     fn step(&mut self, inner: &dyn Channel, deadline: Option<Instant>) -> Result<()> {
         if let Some(outcome) = &self.outcome {
             return outcome.clone();
