@@ -379,7 +379,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         self.fail(error.clone());
         self.input.release();
         core.refuse_output(&error);
-        core.facts.set(Facts::HELD, false);
+        core.facts.set(Facts::HELD | Facts::LEAVING, false);
         core.facts.set(Facts::READ_DONE | Facts::OPEN, true);
         error
     }

@@ -39,39 +39,47 @@ pub fn a_timer_set_while_the_loop_sleeps_is_noticed(driver: &mut Driver) {
 
 /// A handler that is cleared while the loop sleeps is not called when its descriptor becomes ready.
 pub fn a_handler_cleared_while_the_loop_sleeps_is_not_called(driver: &mut Driver) {
-    let fd = flag(false);
-    let calls = driver.count(&fd, Direction::Read);
-    noticed(driver, "a callback", |context, ran| {
-        context.set_fd_handler(&fd, Direction::Read, None).expect("clearing a handler");
-        raise(&fd);
-        context.schedule(Box::new(move || ran.push(Instant::now())));
-    });
-    driver.settle();
-    assert_eq!(calls.now(), 0, "a handler was called after another thread had cleared it");
+    for delay in DELAYS {
+        let fd = flag(false);
+        let calls = driver.count(&fd, Direction::Read);
+        noticed_after(delay, driver, "a callback", |context, ran| {
+            context.set_fd_handler(&fd, Direction::Read, None).expect("clearing a handler");
+            raise(&fd);
+            context.schedule(Box::new(move || ran.push(Instant::now())));
+        });
+        driver.settle();
+        assert_eq!(calls.now(), 0, "a handler was called after another thread had cleared it");
+    }
 }
+
+/// The loop is about to sleep, or sleeps already.
+const DELAYS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(30)];
 
 /// Has another thread `act` while the loop sleeps, and the loop notice.
 fn noticed(driver: &mut Driver, what: &str, act: impl Fn(&dyn AioContext, Log<Instant>) + Sync) {
-    let sleep = (driver.patience() / 2).min(Duration::from_secs(4));
-    // The loop is about to sleep, or sleeps already.
-    for delay in [Duration::ZERO, Duration::from_millis(30)] {
-        let (context, ran) = (driver.context(), Log::new());
-        let acted = thread::scope(|scope| {
-            let other = scope.spawn(|| {
-                thread::sleep(delay);
-                let acted = Instant::now();
-                act(&*context, ran.clone());
-                acted
-            });
-            let begun = Instant::now();
-            while ran.len() == 0 && begun.elapsed() < driver.patience() {
-                driver.turn(sleep);
-            }
-            other.join().expect("the other thread")
-        });
-        let first = ran.now().first().copied();
-        let Some(first) = first else { panic!("{what} from another thread never ran") };
-        let took = first.saturating_duration_since(acted);
-        assert!(took < sleep / 2, "{what} from another thread ran only after {took:?}: the loop slept on");
+    for delay in DELAYS {
+        noticed_after(delay, driver, what, &act);
     }
+}
+
+fn noticed_after(delay: Duration, driver: &mut Driver, what: &str, act: impl Fn(&dyn AioContext, Log<Instant>) + Sync) {
+    let sleep = (driver.patience() / 2).min(Duration::from_secs(4));
+    let (context, ran) = (driver.context(), Log::new());
+    let acted = thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            thread::sleep(delay);
+            let acted = Instant::now();
+            act(&*context, ran.clone());
+            acted
+        });
+        let begun = Instant::now();
+        while ran.len() == 0 && begun.elapsed() < driver.patience() {
+            driver.turn(sleep);
+        }
+        other.join().expect("the other thread")
+    });
+    let first = ran.now().first().copied();
+    let Some(first) = first else { panic!("{what} from another thread never ran") };
+    let took = first.saturating_duration_since(acted);
+    assert!(took < sleep / 2, "{what} from another thread ran only after {took:?}: the loop slept on");
 }
