@@ -23,6 +23,8 @@ struct State {
     running: Option<ThreadId>,
     run_again: bool,
     removed: bool,
+    /// How many wait for the end of a call.
+    waiting: usize,
 }
 
 impl Registration {
@@ -76,12 +78,19 @@ impl Registration {
             (self.handler.callback)();
             let mut state = self.lock();
             if state.removed || !std::mem::take(&mut state.run_again) {
-                state.running = None;
+                self.end(state);
                 break;
             }
         }
         std::mem::forget(unwinding);
-        self.idle.notify_all();
+    }
+
+    /// The call has ended.
+    fn end(&self, mut state: MutexGuard<'_, State>) {
+        state.running = None;
+        if state.waiting > 0 {
+            self.idle.notify_all(); // a system call, whoever listens
+        }
     }
 
     /// Has the loop run this soon; many calls before it does make one run.
@@ -115,7 +124,9 @@ impl Registration {
                 let detail = "a handler cannot wait for its own end";
                 return Err(Error::new(ErrorKind::WouldDeadlock, "handler", detail).during("wait"));
             }
+            state.waiting += 1;
             state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
         Ok(())
     }
@@ -131,8 +142,7 @@ struct Unwinding<'a>(&'a Registration);
 
 impl Drop for Unwinding<'_> {
     fn drop(&mut self) {
-        self.0.lock().running = None;
-        self.0.idle.notify_all();
+        self.0.end(self.0.lock());
     }
 }
 
