@@ -1,5 +1,6 @@
 //! The handlers of a leaf: when they are on their loop, and when the channel lets go of them.
 
+use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use channel_core::{
     AioChange, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, FdHandlers, Interest, MemoryChannel,
     Readiness,
 };
-use channel_testkit::recording::Recorder;
+use channel_testkit::recording::{Recorded, Recorder};
 use channel_testkit::watchdog;
 
 /// Counts how often it was called, or dropped.
@@ -54,6 +55,39 @@ fn a_handler_whose_direction_goes_on_after_an_error_is_put_back() {
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "calls because the other direction goes on");
     handlers.called(Direction::Read, &Err(Error::WOULD_BLOCK));
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1, "calls in a direction that goes on");
+}
+
+#[test]
+fn a_handler_whose_task_makes_its_call_afterwards_stays_on_its_loop() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    near.set_blocking(false);
+    let (recorder, counts) = (Recorder::new(), Arc::<Counts>::default());
+    near.set_aio_fd_handler(AioChange::Set(counting(&recorder, &counts, || ())), AioChange::Keep).unwrap();
+    for round in 1..=10 {
+        far.write_all(b"x").unwrap();
+        assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1);
+        assert_eq!(Counts::of(&counts), [round, 0]);
+        assert_eq!(near.read(&mut [0; 8]).unwrap(), 1);
+    }
+    assert!(
+        !recorder.calls().iter().any(|call| matches!(call, Recorded::Cleared(..))),
+        "it was taken off and put back"
+    );
+}
+
+#[test]
+fn a_handler_that_panics_again_and_again_is_taken_off_its_loop() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let recorder = Recorder::new();
+    let handler = AioHandler::new(recorder.clone(), || panic::resume_unwind(Box::new("again")));
+    near.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
+    far.write_all(b"x").unwrap();
+    for _ in 0..2 {
+        panic::catch_unwind(|| recorder.turn(Duration::ZERO)).unwrap_err();
+    }
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0);
+    assert!(near.set_aio_fd_handler(AioChange::Keep, AioChange::Keep).is_ok());
+    panic::catch_unwind(|| recorder.turn(Duration::ZERO)).unwrap_err();
 }
 
 #[test]

@@ -109,13 +109,11 @@ impl OnFd {
     }
 
     fn fire(&self) {
-        self.called.store(false, Ordering::SeqCst);
-        self.registration.run();
-        if self.called.load(Ordering::SeqCst) {
-            self.idle.store(false, Ordering::Relaxed);
-        } else if self.idle.swap(true, Ordering::Relaxed) {
-            self.disarm();
+        if self.called.swap(false, Ordering::SeqCst) {
+            self.idle.store(false, Ordering::Relaxed); // the task that it woke the last time made its call since
         }
+        let _counted = Counted(self);
+        self.registration.run();
     }
 
     fn called(self: &Arc<Self>) {
@@ -156,6 +154,20 @@ impl OnFd {
 
     fn polled(&self) -> MutexGuard<'_, Option<Interest>> {
         self.polled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a call of the handler when it ends, by a panic too: that may come again and again.
+struct Counted<'a>(&'a OnFd);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let Self(there) = self;
+        if there.called.load(Ordering::SeqCst) {
+            there.idle.store(false, Ordering::Relaxed);
+        } else if there.idle.swap(true, Ordering::Relaxed) {
+            there.disarm();
+        }
     }
 }
 
