@@ -88,13 +88,12 @@ fn write_piece(near: &Weak<Box<dyn Channel>>, counts: &Counts, writes: bool) {
 fn a_loop_turns_once_for_each_piece(stack: Stack, transport: Transport, writes: bool) {
     let near = after_the_peer(stack, transport);
     let (recorder, counts) = (Recorder::new(), Arc::new(Counts::default()));
-    let handler = |call: Box<dyn Fn(&Weak<Box<dyn Channel>>, &Counts) + Send + Sync>| {
-        let (near, counts) = (Arc::downgrade(&near), Arc::clone(&counts));
-        AioChange::Set(AioHandler::new(recorder.clone(), move || call(&near, &counts)))
-    };
-    let read = handler(Box::new(read_piece));
-    let write = handler(Box::new(move |near, counts| write_piece(near, counts, writes)));
-    near.set_aio_fd_handler(read, write).unwrap();
+    let shared = || (Arc::downgrade(&near), Arc::clone(&counts));
+    let (channel, told) = shared();
+    let read = AioHandler::new(recorder.clone(), move || read_piece(&channel, &told));
+    let (channel, told) = shared();
+    let write = AioHandler::new(recorder.clone(), move || write_piece(&channel, &told, writes));
+    near.set_aio_fd_handler(AioChange::Set(read), AioChange::Set(write)).unwrap();
 
     let get = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     let ended = recorder.turn_until(PATIENCE, || get(&counts.ends) > 0).unwrap();
