@@ -51,6 +51,11 @@ mod kind;
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+/// So do those of the guide to event loops.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/event-loops.md")]
+struct EventLoops;
+
 pub use builder::{ClientStack, ServerStack};
 pub use kind::{Stack, UnknownStack};
 
