@@ -1,6 +1,7 @@
 //! Handlers on a whole stack: set at the top of WebSocket over TLS over a socket pair, they arrive on the socket, and are called for
 //! what the layers hold above a silent one. In both roles.
 
+use std::fs;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,11 +10,11 @@ use std::thread;
 use std::time::Duration;
 
 use channel_core::{
-    AioChange, AioHandler, Channel, ChannelExt, Direction, ReadFlags, Readiness, WriteFlags, find_layer,
+    AioChange, AioHandler, Channel, ChannelExt, Direction, EventLoop, ReadFlags, Readiness, WriteFlags, find_layer,
 };
 use channel_socket::SocketChannel;
 use channel_testkit::recording::{Recorded, Recorder};
-use channel_testkit::watchdog;
+use channel_testkit::{child, watchdog};
 use integration_tests::sockets::{self, Transport};
 use integration_tests::stacks::{self, Stack};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -311,4 +312,69 @@ in_both_roles! {
     the_loop_wakes_up_for_what_another_threads_read_left
     read_and_write_handlers_live_on_two_loops
     no_handler_is_called_after_it_was_cleared_or_its_channel_closed_or_dropped
+}
+
+/// Private writable memory of this process, in KiB, touched or not (proc_pid_status(5): `VmData`).
+fn data_kib() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Opens pairs whose far ends say something large and then something small, which the near ends send back before they say
+/// something of their own; both read once for one event. Memory for a pair that is idle then, both ends, in KiB.
+fn memory_of_an_idle_pair(near: Near) -> usize {
+    const PAIRS: usize = 60;
+    let event_loop = EventLoop::new().unwrap();
+    let told = Arc::new(AtomicUsize::new(0));
+    let mut pairs = Vec::new();
+    let mut before = 0;
+    for round in 1..=2 * PAIRS {
+        let (near, far) = pair(near);
+        for end in [&near, &far] {
+            end.set_blocking(false);
+        }
+        let echoing = Arc::downgrade(&near);
+        let echo = AioHandler::new(event_loop.clone(), move || {
+            let (near, mut bytes) = (echoing.upgrade().unwrap(), [0; 1000]);
+            match near.read(&mut bytes) {
+                Ok(count) => assert_eq!(near.write(&bytes[..count]).unwrap(), count),
+                Err(error) => assert!(error.is_would_block(), "{error}"),
+            }
+        });
+        let (hearing, heard) = (Arc::downgrade(&far), Arc::clone(&told));
+        let hear = AioHandler::new(event_loop.clone(), move || match hearing.upgrade().unwrap().read(&mut [0; 1000]) {
+            Ok(count) => drop(heard.fetch_add(count, Ordering::SeqCst)),
+            Err(error) => assert!(error.is_would_block(), "{error}"),
+        });
+        near.set_aio_fd_handler(AioChange::Set(echo), AioChange::Keep).unwrap();
+        far.set_aio_fd_handler(AioChange::Set(hear), AioChange::Keep).unwrap();
+        let until_heard = |length| {
+            while told.load(Ordering::SeqCst) < length {
+                event_loop.run_once(Some(PATIENCE)).unwrap();
+            }
+            told.store(0, Ordering::SeqCst);
+        };
+        for length in [MESSAGE, 1] {
+            assert_eq!(far.write(&message()[..length]).unwrap(), length);
+            until_heard(length);
+        }
+        // More than the socket takes at once: the loop sends the rest.
+        until_heard(near.write(&[0; 1 << 20]).unwrap());
+        pairs.push((near, far));
+        if round == PAIRS {
+            before = data_kib(); // with what there is once for all, the pool among it
+        }
+    }
+    (data_kib() - before) / PAIRS
+}
+
+#[test]
+fn idle_connections_hold_no_buffers_though_their_handlers_read_once_for_one_event() {
+    child::run("idle_connections_hold_no_buffers_though_their_handlers_read_once_for_one_event", || {
+        for near in [Near::Client, Near::Server] {
+            let memory = memory_of_an_idle_pair(near);
+            assert!(memory < 64, "an idle pair takes {memory} KiB");
+        }
+    });
 }

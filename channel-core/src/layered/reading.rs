@@ -78,7 +78,14 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
     /// Publishes where this left the reading side, and turns the end into what the caller is told.
     fn conclude(&mut self, core: &Core<D, E>, result: Result<Step>, relaxed: bool) -> Result<usize> {
         let result = match result {
-            Ok(Step::Gave(count)) => Ok(count),
+            Ok(Step::Gave(count)) => {
+                if core.handlers.any() {
+                    // A handler that reads once for one event never meets would-block.
+                    self.input.release();
+                    self.held.release();
+                }
+                Ok(count)
+            }
             Ok(Step::Ended) => self.end_result(core, relaxed),
             Err(error) => {
                 // Nothing to do until the peer sends: an idle connection holds no memory.
