@@ -3,8 +3,13 @@
 //! * All of `channel-core` is here at the root: [`Channel`], [`ChannelExt`], [`Error`], [`Limits`], [`describe`] and so on.
 //! * The channels are here too: [`SocketChannel`], [`TlsChannel`], [`WebSocketChannel`], [`FileChannel`], [`PipeChannel`]; what belongs
 //!   to one of them alone (its role, its crypto provider) is in the module of its crate: [`socket`], [`tls`], [`websocket`], [`file`](mod@file).
+//! * Event loops: [`AioChannel`] and [`AioListener`] for tasks, [`Channel::set_aio_fd_handler`] and [`Watch`] for callbacks, on the
+//!   [`EventLoop`] that ships or any other [`AioContext`].
 //! * [`ClientStack`] and [`ServerStack`] say once which layers a connection gets, and put them over any channel.
 //! * [`Stack`] names the four usual stacks, for programs whose user chooses one.
+//!
+//! The feature `tokio` makes a tokio runtime such a loop (`TokioContext`), and an [`AioChannel`] its `AsyncRead` and `AsyncWrite`; the
+//! feature `futures-io` does the latter for that crate.
 //!
 //! WebSocket over TLS, here over a pair in memory, and just so over a socket:
 //!
@@ -71,6 +76,6 @@ pub use channel_tls as tls;
 pub use channel_websocket as websocket;
 
 pub use channel_file::{FileChannel, PipeChannel};
-pub use channel_socket::{SocketAddress, SocketChannel, SocketListener};
+pub use channel_socket::{AioListener, SocketAddress, SocketChannel, SocketListener};
 pub use channel_tls::{ClientCredentials, ServerCredentials, TlsChannel};
 pub use channel_websocket::{ClientOptions, ServerOptions, WebSocketChannel};

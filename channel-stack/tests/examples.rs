@@ -1,16 +1,25 @@
-//! Event loops we know nothing of drive whole stacks: the examples, run to their end.
+//! Event loops drive whole stacks, ours and those we know nothing of: the examples, run to their end.
 #![allow(clippy::duplicate_mod, reason = "each example is a program of its own, with parts of its own")]
 
+#[path = "../examples/event_loop_echo.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the example is a program, whose main is not called here")]
+mod event_loop_echo;
 #[path = "../examples/event_manager_echo.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the example is a program, whose main is not called here")]
 mod event_manager_echo;
 #[path = "../examples/mio_echo.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the example is a program, whose main is not called here")]
 mod mio_echo;
+#[path = "../examples/tokio_echo.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the example is a program, whose main is not called here")]
+mod tokio_echo;
 
+use std::env;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use channel_stack::{Direction, Interests, SocketAddress};
 use channel_testkit::{child, watchdog};
@@ -54,6 +63,86 @@ fn event_manager_drives_a_wss_stack_through_the_readiness_question_alone() {
 fn event_manager_drives_channels_that_wait_for_several_descriptors() {
     watchdog::run("event_manager_drives_channels_that_wait_for_several_descriptors", || {
         event_manager_echo::serve(&unix("event-manager"), CLIENTS).unwrap();
+    });
+}
+
+/// Clients that are there all at once.
+const CROWD: usize = 60;
+
+/// Starts the clients of a crowd: this program again, for a test that is none.
+fn crowd() -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "the_clients_of_other_tests", "--ignored", "--nocapture"]);
+    command.env(CROWD_VARIABLE, "1").stdout(Stdio::null());
+    command
+}
+
+const CROWD_VARIABLE: &str = "CHANNEL_STACK_CROWD";
+
+#[test]
+#[ignore = "servers of other tests start this, in a process of its own"]
+fn the_clients_of_other_tests() {
+    if env::var_os(CROWD_VARIABLE).is_some() {
+        event_loop_echo::run_clients().unwrap();
+    }
+}
+
+#[test]
+fn the_event_loop_serves_a_crowd_at_once_by_handlers() {
+    watchdog::run("the_event_loop_serves_a_crowd_at_once_by_handlers", || {
+        let options = event_loop_echo::Options { clients: CROWD, hold: Duration::ZERO };
+        event_loop_echo::serve(&tcp(), options, &mut crowd()).unwrap();
+    });
+}
+
+#[test]
+fn the_event_loop_serves_a_crowd_at_once_over_unix_sockets() {
+    watchdog::run("the_event_loop_serves_a_crowd_at_once_over_unix_sockets", || {
+        let options = event_loop_echo::Options { clients: CROWD, hold: Duration::ZERO };
+        event_loop_echo::serve(&unix("event-loop"), options, &mut crowd()).unwrap();
+    });
+}
+
+#[test]
+fn tokio_serves_a_crowd_at_once_by_tasks() {
+    watchdog::run("tokio_serves_a_crowd_at_once_by_tasks", || {
+        let options = tokio_echo::Options { clients: CROWD, hold: Duration::ZERO };
+        tokio_echo::serve(&tcp(), options, &mut crowd()).unwrap();
+    });
+}
+
+#[test]
+fn tokio_serves_a_crowd_at_once_over_unix_sockets() {
+    watchdog::run("tokio_serves_a_crowd_at_once_over_unix_sockets", || {
+        let options = tokio_echo::Options { clients: CROWD, hold: Duration::ZERO };
+        tokio_echo::serve(&unix("tokio"), options, &mut crowd()).unwrap();
+    });
+}
+
+#[test]
+fn a_server_fails_when_its_clients_do() {
+    watchdog::run("a_server_fails_when_its_clients_do", || {
+        let mut failing = Command::new("sh");
+        failing.args(["-c", "read order; exit 3"]);
+        let options = event_loop_echo::Options { clients: CROWD, hold: Duration::ZERO };
+        let error = event_loop_echo::serve(&tcp(), options, &mut failing).unwrap_err();
+        assert_eq!(error.to_string(), "the clients failed: exit status: 3");
+        let options = tokio_echo::Options { clients: CROWD, hold: Duration::ZERO };
+        let error = tokio_echo::serve(&tcp(), options, &mut failing).unwrap_err();
+        assert_eq!(error.to_string(), "the clients failed: exit status: 3");
+    });
+}
+
+#[test]
+fn too_small_a_limit_of_descriptors_is_raised_or_told() {
+    child::run("too_small_a_limit_of_descriptors_is_raised_or_told", || {
+        let options = event_loop_echo::Options { clients: 100, hold: Duration::ZERO };
+        setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: Some(400) }).unwrap();
+        options.allow_descriptors().unwrap();
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(400));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: Some(300) }).unwrap();
+        let error = options.allow_descriptors().unwrap_err().to_string();
+        assert!(error.contains("364 descriptors") && error.contains("is 300 (ulimit -Hn)"), "{error}");
     });
 }
 

@@ -9,14 +9,12 @@ use channel_stack::{
 };
 
 use super::Failure;
+use super::pattern::{PIECES, Pattern};
 
 /// Clients that say much and read nothing for a long time.
 pub(crate) const GREEDY: usize = 1;
 /// Clients that say nothing.
 pub(crate) const SILENT: usize = 1;
-
-/// What a polite client says before it waits for the answer: each time another length.
-const PIECES: [usize; 6] = [1, 126, 20_000, 65_536, 4_096, 33_333];
 
 /// What the greedy one says: more than all the buffers on the way and back hold for somebody who does not read.
 const MUCH: usize = 16 * 1024 * 1024;
@@ -124,32 +122,4 @@ fn keep_silent(socket: SocketChannel, tell: Sender<()>) -> Result<(), Failure> {
 
 fn hung_up(error: Error) -> Result<usize> {
     if error.is_disconnected() { Ok(0) } else { Err(error) }
-}
-
-/// Bytes anybody can tell who knows the number: xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
-struct Pattern(u64);
-
-impl Pattern {
-    fn new(number: u64) -> Self {
-        Self((number ^ 0x9e37_79b9_7f4a_7c15).max(1))
-    }
-
-    fn next(&mut self) -> u8 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 56) as u8
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        bytes.fill_with(|| self.next());
-    }
-
-    fn check(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if bytes.iter().all(|byte| *byte == self.next()) {
-            Ok(())
-        } else {
-            Err("other bytes came back than were said".into())
-        }
-    }
 }

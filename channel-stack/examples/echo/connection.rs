@@ -1,5 +1,6 @@
 //! One connection of the echo server: it is given turns, and says after each what it waits for. It knows no event loop.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use channel_stack::{
@@ -11,7 +12,7 @@ use super::Summary;
 /// A peer whose every byte is sent back.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    channel: Box<dyn Channel>,
+    channel: Arc<dyn Channel>,
     phase: Phase,
     /// Read, and not yet sent back.
     held: Buffer,
@@ -19,6 +20,8 @@ pub(crate) struct Connection {
     failure: Option<Error>,
     /// Whether this peer ever let us wait for room to write.
     stuck: bool,
+    /// Whether its handshake was completed.
+    opened: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +59,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Connection {
     pub(crate) fn new(channel: Box<dyn Channel>) -> Self {
+        let (channel, phase): (Arc<dyn Channel>, _) = (channel.into(), Phase::Opening);
         channel.set_blocking(false);
-        Self { channel, phase: Phase::Opening, held: Buffer::new(), peer_ended: false, failure: None, stuck: false }
+        Self { channel, phase, held: Buffer::new(), peer_ended: false, failure: None, stuck: false, opened: false }
     }
 
     /// Does what can be done now. Without cause it does nothing, so an event too many is harmless.
@@ -98,17 +102,23 @@ impl Connection {
             Phase::Opening => {
                 self.channel.handshake()?;
                 self.phase = Phase::Echoing;
+                self.opened = true;
+                summary.open += 1;
+                summary.most_open = summary.most_open.max(summary.open);
             }
             Phase::Echoing => return self.echo(summary),
             Phase::Ending => {
                 self.channel.close_write()?;
                 self.phase = Phase::Leaving { until: Instant::now() + PATIENCE };
             }
-            Phase::Leaving { until } => {
-                if self.has_hung_up(until)? {
+            Phase::Leaving { until } => match self.has_hung_up() {
+                Ok(true) => self.phase = Phase::Closing,
+                _ if Instant::now() >= until => {
+                    summary.late += 1;
                     self.phase = Phase::Closing;
                 }
-            }
+                not_yet => return not_yet.map(drop),
+            },
             Phase::Closing => {
                 self.channel.close()?;
                 self.phase = Phase::Closed;
@@ -150,16 +160,15 @@ impl Connection {
         if moved { Ok(()) } else { Err(Error::WOULD_BLOCK) }
     }
 
-    /// Whether the peer has hung up, below all layers, or has had its time.
+    /// Whether the peer has hung up, below all layers, or says would-block.
     ///
     /// Its Close frame has come, but close_notify and FIN, which follow, need not have. TCP answers what comes after `close`
     /// with a reset, and that takes our last bytes from a peer that has yet to read them (RFC 2525 §2.17).
-    fn has_hung_up(&self, until: Instant) -> Result<bool> {
+    fn has_hung_up(&self) -> Result<bool> {
         let Some(socket) = self.socket() else { return Ok(true) };
-        let in_time = Instant::now() < until;
         match socket.read(&mut [0; 256]) {
-            Ok(count) => Ok(count == 0 || !in_time),
-            Err(error) if error.is_would_block() && in_time => Err(error),
+            Ok(count) => Ok(count == 0),
+            Err(error) if error.is_would_block() => Err(error),
             Err(_) => Ok(true),
         }
     }
@@ -172,26 +181,49 @@ impl Connection {
         !self.peer_ended && self.held.len() < HELD
     }
 
-    /// What must happen before the next step gets anywhere.
+    /// What must happen before the next step gets anywhere, for a loop that asks.
     fn wanted(&self) -> Readiness {
-        let (read, write) = match self.phase {
-            Phase::Opening => (true, false), // opening counts as reading, whichever way its bytes go
-            Phase::Echoing => (self.has_room(), !self.held.is_empty()),
+        if let Phase::Leaving { until } = self.phase {
+            let hangs_up = self.socket().map(|socket| socket.readiness(Direction::Read));
             // A deadline of our own goes where those of the layers are.
-            Phase::Leaving { until } => {
-                let hangs_up = self.socket().map(|socket| socket.readiness(Direction::Read));
-                return hangs_up.unwrap_or(Readiness::Ready).with_deadline(Some(until));
-            }
-            Phase::Ending | Phase::Closing | Phase::Closed => (false, true),
-        };
-        match (read, write) {
+            return hangs_up.unwrap_or(Readiness::Ready).with_deadline(Some(until));
+        }
+        match self.waits_for() {
             (true, true) => self.channel.readiness(Direction::Read).or(self.channel.readiness(Direction::Write)),
             (true, false) => self.channel.readiness(Direction::Read),
             (false, _) => self.channel.readiness(Direction::Write),
         }
     }
 
+    /// What a loop sets handlers for: whether the next step is a read of some sort, and whether it is a write.
+    ///
+    /// That is all it has to know. Through TLS a read may wait for room to write, and limits run: the handlers of a layer are
+    /// called for that, too.
+    pub(crate) fn waits_for(&self) -> (bool, bool) {
+        match self.phase {
+            Phase::Opening => (true, false), // counts as reading, whichever way its bytes go
+            Phase::Echoing => (self.has_room(), !self.held.is_empty()),
+            Phase::Leaving { .. } => (false, false),
+            Phase::Ending | Phase::Closing | Phase::Closed => (false, true),
+        }
+    }
+
+    /// Until when the peer has time to hang up, if nothing else is missing. The layers are through with what they have below
+    /// then, so their handlers do not tell; a watch for `HUP` does.
+    pub(crate) fn leaving(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Leaving { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// To set handlers on, and watches.
+    pub(crate) fn channel(&self) -> &Arc<dyn Channel> {
+        &self.channel
+    }
+
     fn count(&self, summary: &mut Summary) {
+        summary.open -= usize::from(self.opened);
         summary.stuck += usize::from(self.stuck);
         match &self.failure {
             None => summary.echoed += 1,
