@@ -20,6 +20,8 @@ mod read;
 mod readiness;
 mod setup;
 mod shutdown;
+mod tasks;
+mod watches;
 mod write;
 
 use std::any::Any;
@@ -41,6 +43,8 @@ pub use read::*;
 pub use readiness::*;
 pub use setup::{IntoPair, Mode, Options, Pair, Setup};
 pub use shutdown::*;
+pub use tasks::*;
+pub use watches::*;
 pub use write::*;
 
 use crate::watchdog;
@@ -108,6 +112,14 @@ macro_rules! __each_clause {
             h8_a_handler_is_claimed_released_and_let_go_of
             h9_a_handler_is_called_when_a_limit_passes
             h10_a_handler_is_called_wherever_the_stream_is_cut
+            g1_a_watch_calls_until_it_has_seen_enough
+            g2_no_call_of_a_watch_starts_after_its_guard_was_dropped
+            g3_a_direction_has_one_watch_and_a_hang_up_any_number
+            a1_a_channel_has_one_reader_and_one_writer_task
+            a2_a_call_may_be_dropped_wherever_it_waits
+            a3_an_async_call_does_what_the_blocking_one_does
+            a4_a_task_waits_on_the_loop_it_is_polled_on
+            a5_a_channel_moves_between_loops_under_load
             n1_nothing_but_the_handshake_before_it_is_complete
             n2_a_handshake_can_be_resumed
             n3_a_handshake_ends_whatever_the_peer_does

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -71,6 +71,17 @@ macro_rules! mutants {
 fn near(options: &Options, how: impl FnOnce(Mutant) -> Mutant) -> (Mutant, MemoryChannel) {
     let (near, far) = memory(options);
     (how(Mutant::over(near)), far)
+}
+
+fn not_released(change: AioChange) -> AioChange {
+    if matches!(change, AioChange::Release(_)) { AioChange::Keep } else { change }
+}
+
+fn seized(change: AioChange) -> AioChange {
+    match change {
+        AioChange::Claim(handler) => AioChange::Set(handler),
+        change => change,
+    }
 }
 
 /// A near end that passes descriptors, broken by `how`.
@@ -623,6 +634,66 @@ mutants! {
         });
         (near, far)
     };
+    /// Holds on to every handler it ever had.
+    g1 in NonBlocking says "drops of the callback when the channel was closed": |options| near(options, |near| {
+        let all = Mutex::new(Vec::new());
+        near.on_set_aio_fd_handler(move |inner, read, write| {
+            for change in [&read, &write] {
+                if let AioChange::Claim(handler) = change {
+                    lock(&all).push(handler.clone());
+                }
+            }
+            inner.set_aio_fd_handler(read, write)
+        })
+    });
+    /// Releases nothing.
+    g2 in NonBlocking says "a watch after the one before was dropped": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, write| inner.set_aio_fd_handler(not_released(read), not_released(write)))
+    });
+    /// The last one who claims a direction has it.
+    g3 in NonBlocking says "a second watch for IN": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, write| inner.set_aio_fd_handler(seized(read), seized(write)))
+    });
+    /// The last one who claims a direction has it.
+    a1 in NonBlocking says "a second reader by another way": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, write| inner.set_aio_fd_handler(seized(read), seized(write)))
+    });
+    /// What it refused goes out with the next call.
+    a2 in NonBlocking says "of the stream is wrong": |options| near(options, |near| {
+        let held = Held::default();
+        near.on_write(move |inner, bufs, fds, flags| {
+            match held.push(inner).and_then(|()| inner.writev_full(bufs, fds, flags)) {
+                Err(error) if error.is_would_block() => {
+                    let _ = held.keep(bufs, 1 << 20);
+                    Err(error)
+                }
+                done => done,
+            }
+        })
+    });
+    /// What was read ahead counts for waiters, but wakes no task.
+    a3 in NonBlocking says "for bytes that another call left, waits": |options| {
+        let (near, far) = memory(options);
+        (Ahead::default().over(near), far)
+    };
+    /// Whatever loop it is given, it stays with the first.
+    a4 in NonBlocking says "descriptors polled by the loop that a task has left": |options| near(options, |near| {
+        let first = OnceLock::new();
+        near.on_set_aio_fd_handler(move |inner, read, write| {
+            let pinned = |change| match change {
+                AioChange::Claim(AioHandler { context, callback }) => {
+                    let context = Arc::clone(first.get_or_init(|| context));
+                    AioChange::Claim(AioHandler { context, callback })
+                }
+                change => change,
+            };
+            inner.set_aio_fd_handler(pinned(read), pinned(write))
+        })
+    });
+    /// Releases nothing.
+    a5 in NonBlocking says "descriptors polled by the old loop after detach": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, write| inner.set_aio_fd_handler(not_released(read), not_released(write)))
+    });
     /// Writes pass before the handshake.
     n1 in NonBlocking says "write before the handshake gave": |options| {
         let (near, far) = memory(options);

@@ -14,12 +14,12 @@ use super::waiter::{Claimed, Entered, Released, Waiter, Waits};
 use super::{AioContext, current_context};
 use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, WriteFlags};
 
-/// A channel for tasks: its calls are futures that wait on an event loop.
+/// A channel for tasks: its calls are futures that wait on an event loop, and do what the blocking ones do \[A3\].
 ///
 /// # Which loop
 /// [`attach`](Self::attach) ties the channel to one. A channel that is attached to none uses the loop of the thread that polls
 /// the future ([`current_context`]): the loop of the task, in other words. Where there is none, the future fails with
-/// [`NotAttached`](ErrorKind::NotAttached).
+/// [`NotAttached`](ErrorKind::NotAttached) \[A4\]. An attached channel moves from loop to loop while its tasks wait \[A5\].
 ///
 /// # Threads
 /// One task may read and another write at the same time, on whatever threads. A second waiter in one direction gets
@@ -123,7 +123,7 @@ impl Shared {
         self.write.wake();
     }
 
-    /// Lets go of both handlers. Tasks that wait are woken when what is returned is dropped.
+    /// Lets go of both handlers. Tasks that wait are not told.
     fn release(&self) -> [Released; 2] {
         [Direction::Read, Direction::Write].map(|direction| self.waits(direction).release(&*self.channel, direction))
     }
@@ -169,7 +169,7 @@ impl Shared {
             _ if readiness.is_ready() => Ok(true),
             // The next call says so.
             Err(error) if error.is_closed() => Ok(true),
-            Err(error) => Err(error.clone()),
+            Err(error) => Err(error.clone().during("ready").on(self.channel.name())),
             // A handler is told of some things once, such as a shutdown: perhaps just before it was set.
             Ok(set_now) if *set_now || unknowing => {
                 let now = Instant::now();
@@ -508,7 +508,7 @@ impl Attached {
 
     /// Takes the channel, and the channels below it, off its loop. (QEMU: `qio_channel_detach_aio_context`, of old.)
     ///
-    /// When this returns, no handler of the old loop runs, or ever will: the [`Detached`] says so. Tasks that wait go on
+    /// When this returns, no handler of the old loop runs, or ever will \[A5\]: the [`Detached`] says so. Tasks that wait go on
     /// waiting; they are woken on the loop it is attached to next.
     ///
     /// # Blocking

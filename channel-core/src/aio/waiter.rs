@@ -1,6 +1,7 @@
 //! Who waits for one direction of a channel, and the handler that wakes them.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
@@ -82,6 +83,7 @@ struct Claim {
     /// What the handler runs: nothing of it starts after the claim was released, whatever the channel does.
     registration: Arc<Registration>,
     callback: Weak<dyn Fn() + Send + Sync>,
+    released: Arc<AtomicBool>,
 }
 
 impl Claim {
@@ -116,7 +118,7 @@ impl Claimed {
     }
 }
 
-/// A handler that was let go of. Dropping this wakes whoever waits, so it is not done under a lock.
+/// A handler that was let go of. What it holds may do anything when it is dropped, so not under a lock.
 #[derive(Default)]
 pub(super) struct Released {
     removed: Removed,
@@ -131,11 +133,19 @@ impl Released {
 }
 
 /// Wakes whoever waits when it is dropped: the channel let go of the handler.
-struct Farewell(Weak<Mutex<State>>);
+struct Farewell {
+    state: Weak<Mutex<State>>,
+    /// It was released, as they know. A loop that was about to call the handler may be the last to hold it, and must not run
+    /// anything then.
+    released: Arc<AtomicBool>,
+}
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        if let Some(state) = self.0.upgrade() {
+        if self.released.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(state) = self.state.upgrade() {
             wake(lock(&state));
         }
     }
@@ -228,7 +238,9 @@ impl Waits {
             return Claimed { result: kept.map(|()| false), _released: Released::default(), _handler: there };
         }
         let released = release(&mut claim, there, channel, direction);
-        let (called, dropped) = (Arc::downgrade(&self.state), Farewell(Arc::downgrade(&self.state)));
+        let (state, called) = (Arc::downgrade(&self.state), Arc::downgrade(&self.state));
+        let farewell = Farewell { state, released: Arc::default() };
+        let released_later = Arc::clone(&farewell.released);
         let registration = Registration::new(AioHandler::new(Arc::clone(context), move || {
             if let Some(state) = called.upgrade() {
                 let mut state = lock(&state);
@@ -238,17 +250,21 @@ impl Waits {
         }));
         let running = Arc::clone(&registration);
         let callback: Callback = Arc::new(move || {
-            let _held_as_long_as_this = &dropped;
+            let _held_as_long_as_this = &farewell;
             running.run();
         });
         let handler = AioHandler { context: Arc::clone(context), callback: Arc::clone(&callback) };
         let result = set(channel, direction, AioChange::Claim(handler.clone()));
-        *claim = result.is_ok().then(|| Claim { registration, callback: Arc::downgrade(&callback) });
+        *claim = result.is_ok().then(|| Claim {
+            registration,
+            callback: Arc::downgrade(&callback),
+            released: released_later,
+        });
         // A claim replaces nothing, so nothing was removed.
         Claimed { result: result.map(|_| true), _released: released, _handler: Some(handler) }
     }
 
-    /// Lets go of the handler, if one is claimed: no call of it starts any more.
+    /// Lets go of the handler, if one is claimed: no call of it starts any more. Whoever waits is not told.
     pub(super) fn release(&self, channel: &dyn Channel, direction: Direction) -> Released {
         let mut claim = lock(&self.claim);
         let there = claim.as_ref().and_then(Claim::handler);
@@ -263,6 +279,9 @@ fn release(
     channel: &dyn Channel,
     direction: Direction,
 ) -> Released {
+    if let Some(claim) = claim {
+        claim.released.store(true, Ordering::Release);
+    }
     // A channel that was closed has let go of it.
     let set = |handler: &AioHandler| set(channel, direction, AioChange::Release(handler.clone())).ok();
     let mut removed = there.as_ref().and_then(set).unwrap_or_default();
