@@ -659,7 +659,7 @@ mutants! {
         near.on_set_aio_fd_handler(|inner, read, write| inner.set_aio_fd_handler(seized(read), seized(write)))
     });
     /// What it refused goes out with the next call.
-    a2 in NonBlocking says "of the stream is wrong": |options| near(options, |near| {
+    a2 in NonBlocking says "bytes arrived that no call took": |options| near(options, |near| {
         let held = Held::default();
         near.on_write(move |inner, bufs, fds, flags| {
             match held.push(inner).and_then(|()| inner.writev_full(bufs, fds, flags)) {

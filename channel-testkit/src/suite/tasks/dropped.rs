@@ -66,6 +66,7 @@ pub fn a2_a_call_may_be_dropped_wherever_it_waits(setup: &Setup) {
             5 => dropping.once(aio.flush(), keep).unwrap_or(Ok(())).expect("a flush"),
             _ => {
                 arrived += drain(&far, arrived);
+                assert!(arrived <= sent, "{} bytes arrived that no call took", arrived - sent);
                 let bytes = stream(given, (1 + random.below(300)).min(COUNT - given));
                 match far.try_write(&bytes) {
                     Ok(count) => given += count,
