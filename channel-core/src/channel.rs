@@ -127,12 +127,16 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// Ends our output politely within [`Limits::linger`](crate::Limits::linger), then shuts both directions down, then
     /// releases everything. Idempotent \[S3\]; never waits for a reader, which is woken.
     ///
+    /// A layer whose stream was read to its clean end waits, within the same limit, for the peer to end the layers below, too, and
+    /// throws away what comes from there: its close_notify, say, which follows its Close frame. TCP answers what meets a socket
+    /// that is gone with a reset, and then what we sent and the peer has yet to read is lost.
+    ///
     /// Later calls get [`Closed`](crate::ErrorKind::Closed). Dropping a channel instead is abrupt and never blocks \[S4\].
     ///
     /// # Errors
-    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode while politeness still has bytes to push and the linger
-    /// has not passed: call it again when `readiness(Write)` says so, or drop the channel. Any other error says that bytes were lost; the channel is closed
-    /// all the same.
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode while politeness still has bytes to push, or an end to
+    /// wait for, and the linger has not passed: call it again when `readiness(Write)` says so, or drop the channel. Any other error says that
+    /// bytes were lost; the channel is closed all the same.
     fn close(&self) -> Result<()>;
 
     /// Moves the position of a seekable channel and returns the new one, in bytes from the start.

@@ -263,11 +263,13 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
 
     fn close(&self) -> Result<()> {
         let core = &self.core;
-        match core.mode.run(self, Direction::Write, false, None, || core.try_close()) {
+        let result = match core.mode.run(self, Direction::Write, false, None, || core.try_close()) {
             // Somebody waits to write and the peer does not read: being polite is not possible.
             Err(error) if error.is_busy() => core.release(Err(Error::WOULD_BLOCK)),
             done => done,
-        }
+        };
+        core.after_call();
+        result
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {

@@ -11,7 +11,8 @@ use super::reading::Reader;
 use super::state::{Facts, SharedFacts};
 use super::writing::{Outlet, Writer};
 use crate::{
-    AioChange, Buffer, Channel, Direction, Error, ErrorKind, Features, Limits, Mode, Name, Readiness, Result, Shutdown,
+    AioChange, Buffer, Channel, Direction, Error, ErrorKind, Features, Limits, Mode, Name, ReadFlags, Readiness,
+    Result, Shutdown,
 };
 
 /// What a layer is made of, shared with the callbacks it gives to event loops.
@@ -239,8 +240,44 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
                     _ => self.release(Err(error)),
                 }
             }
+            Ok(()) if in_time => match self.try_close_below() {
+                Err(error) if error.is_would_block() => Err(error),
+                // It is told what closing below came to only once.
+                closed => self.release(Ok(())).and(closed),
+            },
             ended => self.release(ended),
         }
+    }
+
+    /// Closes the inner channel politely, where the peer has ended its stream: then it is about to end the layers below as well, and
+    /// what it sends for that must not meet a socket that is gone, which answers with a reset and drops what we sent.
+    fn try_close_below(&self) -> Result<()> {
+        // Pieces of 16 KiB, 256 KiB in one attempt: a peer that never stops sending gives other work a turn.
+        const MOST_PIECES: usize = 16;
+        let facts = self.facts.load();
+        // A peer that cannot end its output below ends there only when it closes, perhaps when we have. What `shutdown` cannot
+        // end, `release` could not either.
+        let ends = self.features.contains(Features::CLOSE_WRITE | Features::SHUTDOWN);
+        if !ends || !facts.contains(Facts::ENDED) || facts.contains(Facts::SHUT_READ) {
+            return Ok(());
+        }
+        // Our reader has no more business there.
+        let drained = self.discard_below(MOST_PIECES);
+        self.facts.set(Facts::DRAINING, !drained);
+        if drained { self.below(self.inner.close()) } else { Err(Error::WOULD_BLOCK) }
+    }
+
+    /// Throws away what the inner channel has; says whether that ended, well or badly.
+    fn discard_below(&self, most_pieces: usize) -> bool {
+        let mut piece = [0; 16 * 1024];
+        for _ in 0..most_pieces {
+            match self.inner.readv_full(&mut [IoSliceMut::new(&mut piece)], None, ReadFlags::DONT_WAIT) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return !error.is_passing(),
+            }
+        }
+        false
     }
 
     /// Lets go of everything, abruptly; `ended` is how far politeness got.
@@ -271,6 +308,9 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
     pub(super) fn readiness(&self, direction: Direction) -> Readiness {
         let facts = self.facts.load();
+        if direction == Direction::Write && facts.contains(Facts::DRAINING) && !facts.contains(Facts::CLOSED) {
+            return self.inner.readiness(Direction::Read).with_deadline(self.close_deadline.get().copied());
+        }
         let done = match direction {
             Direction::Read => Facts::CLOSED | Facts::HELD | Facts::READ_DONE,
             Direction::Write => Facts::CLOSED | Facts::WRITE_DONE,
@@ -316,6 +356,9 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if facts.intersects(Facts::UNSENT | Facts::LEAVING) || facts.contains(Facts::WRITE_DONE | Facts::BELOW) {
             self.handlers.arm_push(&*self.inner, |direction| self.event(direction));
         }
+        if facts.contains(Facts::DRAINING) {
+            self.handlers.arm_drain(&*self.inner, |direction| self.event(direction));
+        }
         let deadline = self.deadline(facts);
         if deadline.is_some() || facts.contains(Facts::TIMED) {
             self.facts.set(Facts::TIMED, deadline.is_some());
@@ -332,7 +375,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     pub(super) fn rests(&self, direction: Direction) -> bool {
         let facts = self.facts.load();
         match direction {
-            Direction::Read => facts.contains(Facts::READ_DONE),
+            Direction::Read => facts.contains(Facts::READ_DONE) && !facts.contains(Facts::DRAINING),
             Direction::Write => {
                 let waits = Facts::UNSENT | Facts::BELOW | Facts::LEAVING;
                 facts.contains(Facts::WRITE_DONE) && !facts.intersects(waits)
@@ -362,6 +405,10 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         Arc::new(move || {
             let Some(core) = core.upgrade() else { return };
             core.push_unsent();
+            if direction == Direction::Read && core.facts.has(Facts::DRAINING) {
+                core.handlers.schedule(Direction::Write); // who closes waits for that; who reads was told of the end
+                return;
+            }
             if direction == Direction::Write {
                 let waits = || core.facts.load().intersects(Facts::UNSENT | Facts::LEAVING);
                 if !waits() {

@@ -22,7 +22,7 @@ pub(super) struct Handlers {
 struct Slots {
     read: Option<Arc<Registration>>,
     write: Option<Arc<Registration>>,
-    /// Whether the inner channel has our read handler.
+    /// Whether the inner channel has our read handler, which calls `read`, or `write` where `close` waits for the end below.
     reads: bool,
     /// Whether the inner channel has our write handler, which pushes what the layer holds and then calls `write`.
     pushes: bool,
@@ -72,11 +72,14 @@ impl Handlers {
             }
             other => other.clone(),
         };
-        let down_read = down(&read, Direction::Read);
+        let mut down_read = down(&read, Direction::Read);
         let mut down_write = down(&write, Direction::Write);
         if slots.pushes && slots.write.is_none() && !kept(&read) && kept(&write) {
             // It was set for the handler that goes now, on its loop; what is still unsent sets it anew.
             down_write = AioChange::Clear;
+        }
+        if slots.reads && slots.read.is_none() && !kept(&write) && kept(&read) {
+            down_read = AioChange::Clear; // likewise, by a `close` that still waits
         }
         // On the loop of a handler that goes, perhaps; what still runs out sets it anew.
         let timer = slots.deadline.take();
@@ -168,6 +171,19 @@ impl Handlers {
         let handler = AioHandler { context, callback: event(Direction::Write) };
         // Without it the bytes leave with the next call, as they do without any handler.
         slots.pushes = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Set(handler)).is_ok();
+    }
+
+    /// Makes the inner channel tell us when it can be read, for a `close` that waits for the end below.
+    pub(super) fn arm_drain(&self, inner: &dyn Channel, event: impl Fn(Direction) -> Event) {
+        let mut slots = self.lock();
+        if slots.reads {
+            return;
+        }
+        let Some(registration) = slots.write.as_ref() else { return };
+        let context = Arc::clone(registration.context());
+        let handler = AioHandler { context, callback: event(Direction::Read) };
+        // Without it the limit of `close` is what calls the handler.
+        slots.reads = inner.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).is_ok();
     }
 
     /// The layer holds nothing more: unless somebody wants to know when it can take more, the inner channel need not tell us. Nobody

@@ -98,6 +98,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         let untold_end = self.end.is_some() && matches!(result, Ok(count) if count > 0);
         let more = !self.held.is_empty() || (self.more && self.end.is_none()) || untold_end;
         core.facts.set(Facts::HELD, more);
+        core.facts.set(Facts::ENDED, matches!(self.end, Some(End::Clean)));
         core.facts.set(Facts::READ_DONE, self.end.is_some());
         result
     }

@@ -32,6 +32,10 @@ bitflags! {
         const TIMED = 1 << 11;
         /// The layer below has yet to push what a drain or an ending waits for.
         const BELOW = 1 << 9;
+        /// The stream to us ended as its protocol wants it.
+        const ENDED = 1 << 12;
+        /// `close` waits for the peer to end the layers below, too: for something to read there.
+        const DRAINING = 1 << 13;
     }
 }
 
