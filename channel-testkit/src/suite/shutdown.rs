@@ -1,6 +1,7 @@
 //! S: the abrupt end, the polite one, and none at all.
 
 use std::net::Shutdown;
+use std::thread;
 use std::time::Duration;
 
 use channel_core::{Channel, ChannelExt, Direction, Error, Features, Limits, Result};
@@ -156,8 +157,11 @@ pub fn s4_drop_is_abrupt_and_leaks_nothing(setup: &Setup) {
     assert!(bytes.is_empty() || !held, "drop sent {} bytes that were held back until then", bytes.len());
 }
 
-/// What the blocked writer writes: more than the system finds room for by itself, as TCP does when an acknowledgement comes late.
+/// What the blocked writer writes.
 const WRITTEN: usize = 10_000;
+
+/// How long a writer is watched that must stay blocked: TCP may find room once a delayed acknowledgement has come, which takes 40 ms.
+const SETTLED: Duration = Duration::from_millis(60);
 
 /// A reader and a writer that are blocked in a channel, and how many bytes it had taken before the writer's.
 struct Blocked {
@@ -167,7 +171,7 @@ struct Blocked {
 }
 
 fn block_both(near: &End) -> Blocked {
-    let taken = near.fill(0, UNBOUNDED);
+    let mut taken = near.fill(0, UNBOUNDED);
     let reader = in_background(near, |near| {
         let mut buf = [0; 4];
         let count = near.read_some(&mut buf)?;
@@ -177,13 +181,19 @@ fn block_both(near: &End) -> Blocked {
         }
         Ok(if count == 0 { Vec::new() } else { buf.to_vec() })
     });
-    let writer = in_background(near, move |near| {
-        near.write_whole(&stream(taken, WRITTEN))?;
-        near.flush_all()
-    });
     reader.until_asleep();
-    writer.until_asleep();
-    Blocked { reader, writer, taken }
+    loop {
+        let writer = in_background(near, move |near| {
+            near.write_whole(&stream(taken, WRITTEN))?;
+            near.flush_all()
+        });
+        thread::sleep(SETTLED);
+        if !writer.until_asleep().is_finished() {
+            return Blocked { reader, writer, taken };
+        }
+        writer.join().expect("a write that found room after all");
+        taken += WRITTEN;
+    }
 }
 
 fn assert_closed(near: &End) {
