@@ -25,9 +25,11 @@ pub mod adverse;
 pub mod aio_context;
 pub mod child;
 pub mod fds;
+pub mod patience;
 pub mod recording;
 pub mod script;
 pub mod suite;
+mod thread_state;
 pub mod watchdog;
 
 /// Makes tests of every clause of the [`suite`], in every mode, for each way to make a connected pair.

@@ -14,6 +14,7 @@ mod files;
 mod handlers;
 mod modes;
 mod object;
+mod observed;
 mod opening;
 mod progress;
 mod read;
@@ -47,6 +48,7 @@ pub use tasks::*;
 pub use watches::*;
 pub use write::*;
 
+use crate::patience::Patience;
 use crate::watchdog;
 
 /// Calls a macro of this crate with the names of all clauses, in the order of the contract: the one list of them.
@@ -165,7 +167,10 @@ impl Clause {
     /// # Panics
     /// If the channel breaks the promise.
     pub fn run(&self, setup: &Setup) {
-        let setup = setup.started();
+        self.run_started(&setup.started());
+    }
+
+    fn run_started(&self, setup: &Setup) {
         let (done, finished) = mpsc::channel();
         let (test, given) = (self.test, setup.clone());
         let body = move || {
@@ -173,16 +178,21 @@ impl Clause {
             let _ = done.send(());
         };
         let worker = thread::Builder::new().name(self.promise()).spawn(body).expect("a thread for the clause");
-        let seen = match finished.recv_timeout(setup.patience_left()) {
-            Ok(()) => return,
-            Err(RecvTimeoutError::Disconnected) => match worker.join() {
+        let mut patience = Patience::new(setup.patience_left(), setup.progress());
+        let seen = loop {
+            match finished.recv_timeout(patience.slice()) {
                 Ok(()) => return,
-                Err(panic) => words(&*panic).to_owned(),
-            },
-            Err(RecvTimeoutError::Timeout) => {
-                format!("nothing came of it within {:?}: {}", setup.patience_left(), setup.abandon())
+                Err(RecvTimeoutError::Disconnected) => match worker.join() {
+                    Ok(()) => return,
+                    Err(panic) => break words(&*panic).to_owned(),
+                },
+                Err(RecvTimeoutError::Timeout) if patience.is_lost() => {
+                    break format!("nothing moved for {:?}: {}", setup.patience_left(), setup.tell());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         };
+        setup.abandon();
         panic!("{} ({}, {} mode): {seen}", self.promise(), self.name, setup.mode());
     }
 }
@@ -208,5 +218,7 @@ pub fn check(module: &str, clause: &str, setup: &Setup) {
     let Some(clause) = CLAUSES.iter().find(|known| known.name == clause) else {
         panic!("no clause is called `{clause}`");
     };
-    watchdog::run(&format!("{module}::{}", clause.name), || clause.run(setup));
+    let (name, setup) = (format!("{module}::{}", clause.name), setup.started());
+    let body = || clause.run_started(&setup);
+    watchdog::run_telling(&name, setup.patience_left(), setup.progress(), setup.teller(), body);
 }

@@ -1,42 +1,66 @@
 //! A hang is a failure with a name.
 //!
-//! `cargo test` alone waits for ever for a test that hangs. [`run`] gives each test a deadline; when it passes, the process says
-//! which test it was and what every thread was doing, and aborts.
+//! `cargo test` alone waits for ever for a test that hangs. [`run`] watches over a test; when nothing of it has moved for too long, the
+//! process says which test it was and what every thread was doing, and aborts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::Write as _;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The environment variable with the time a test may take, in whole seconds; `0` switches the watchdog off, for a debugger.
+use crate::patience::{Patience, Progress, seconds};
+use crate::thread_state;
+
+/// The environment variable with the time a test may take without progress, in whole seconds; `0` switches the watchdog off, for a
+/// debugger.
 pub const TIMEOUT_VARIABLE: &str = "CHANNEL_TESTKIT_TIMEOUT";
 
-/// What a test may take unless the environment says otherwise.
+/// What a test may take without progress unless the environment says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs `body` on the calling thread, and aborts the process with `name` and the state of all threads if it takes longer
-/// than 60 seconds, or than [`TIMEOUT_VARIABLE`] says.
+/// How often the watchdog looks.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Runs `body` on the calling thread, and aborts the process with `name` and the state of all threads if it is not done within 60
+/// seconds, or what [`TIMEOUT_VARIABLE`] says.
 ///
-/// May be nested; the earliest deadline counts. One thread per process watches over all tests.
+/// They are seconds of a machine that is not busy: where threads of this process wait for a processor, less is counted. A test that
+/// takes long for other reasons says that it goes on, see [`run_with_progress`].
+///
+/// May be nested. One thread per process watches over all tests.
 ///
 /// # Panics
 /// As `body` does, which ends the watch; and if [`TIMEOUT_VARIABLE`] is not a number.
 pub fn run(name: &str, body: impl FnOnce()) {
-    let _watch = timeout().and_then(|timeout| Watch::begin(name, timeout));
+    run_with_progress(name, |_| body());
+}
+
+/// As [`run`], for a test that tells of its progress: the time counts from the last of it.
+///
+/// # Panics
+/// As [`run`] does.
+pub fn run_with_progress(name: &str, body: impl FnOnce(&Progress)) {
+    let progress = Progress::new();
+    let _watch = timeout().map(|timeout| Watch::begin(name, timeout, &progress, Box::new(String::new)));
+    body(&progress);
+}
+
+/// As [`run_with_progress`], for a test that gives up by itself after `patience` and can say where it is.
+pub(crate) fn run_telling(
+    name: &str,
+    patience: Duration,
+    progress: &Progress,
+    tell: Box<dyn Fn() -> String + Send>,
+    body: impl FnOnce(),
+) {
+    let _watch = timeout().map(|timeout| Watch::begin(name, timeout.max(2 * patience), progress, tell));
     body();
 }
 
 fn timeout() -> Option<Duration> {
-    let Ok(text) = std::env::var(TIMEOUT_VARIABLE) else {
-        return Some(TIMEOUT);
-    };
-    let Ok(seconds) = text.trim().parse() else {
-        panic!("{TIMEOUT_VARIABLE} must be a whole number of seconds, not `{text}`");
-    };
-    (seconds > 0).then(|| Duration::from_secs(seconds))
+    Some(seconds(TIMEOUT_VARIABLE).unwrap_or(TIMEOUT)).filter(|timeout| !timeout.is_zero())
 }
 
 /// The tests under way, and the thread that watches them.
@@ -57,7 +81,8 @@ struct Test {
     name: String,
     thread: String,
     timeout: Duration,
-    deadline: Instant,
+    patience: Patience,
+    tell: Box<dyn Fn() -> String + Send>,
 }
 
 fn kennel() -> &'static Kennel {
@@ -75,18 +100,18 @@ impl Kennel {
 struct Watch(u64);
 
 impl Watch {
-    fn begin(name: &str, timeout: Duration) -> Option<Self> {
-        let deadline = Instant::now().checked_add(timeout)?;
+    fn begin(name: &str, timeout: Duration, progress: &Progress, tell: Box<dyn Fn() -> String + Send>) -> Self {
         let kennel = kennel();
         let mut watched = kennel.lock();
         let id = watched.next;
         watched.next += 1;
-        watched.tests.insert(id, Test { name: name.to_owned(), thread: this_thread(), timeout, deadline });
+        let patience = Patience::new(timeout, progress);
+        watched.tests.insert(id, Test { name: name.to_owned(), thread: thread_state::own(), timeout, patience, tell });
         if !std::mem::replace(&mut watched.has_dog, true) {
             thread::Builder::new().name("watchdog".to_owned()).spawn(guard).expect("a thread for the watchdog");
         }
         kennel.changed.notify_one();
-        Some(Self(id))
+        Self(id)
     }
 }
 
@@ -96,67 +121,50 @@ impl Drop for Watch {
     }
 }
 
-/// The watchdog's thread: sleeps until the earliest deadline.
+/// The watchdog's thread: looks after each test again and again.
 fn guard() {
     let kennel = kennel();
     let mut watched = kennel.lock();
+    let mut before = thread_state::processor_time();
     loop {
-        let Some(first) = watched.tests.values().min_by_key(|test| test.deadline) else {
+        if watched.tests.is_empty() {
             watched = kennel.changed.wait(watched).unwrap_or_else(PoisonError::into_inner);
+            before = thread_state::processor_time();
             continue;
-        };
-        let left = first.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            bark(&watched, first);
         }
-        let woken = kennel.changed.wait_timeout(watched, left).unwrap_or_else(PoisonError::into_inner);
-        watched = woken.0;
+        drop(watched);
+        thread::sleep(TICK);
+        let now = thread_state::processor_time();
+        let counted = TICK.mul_f64(now.share_since(&before));
+        before = now;
+        watched = kennel.lock();
+        // What moves in a test moves in those it is nested in.
+        let moving = watched.tests.values().filter(|test| test.patience.has_moved());
+        let moving: Vec<String> = moving.map(|test| test.thread.clone()).collect();
+        for test in watched.tests.values_mut().filter(|test| moving.contains(&test.thread)) {
+            test.patience.regain();
+        }
+        let late = watched.tests.iter_mut().find_map(|(id, test)| test.patience.look(counted).then_some(*id));
+        if let Some(late) = late {
+            bark(&watched, &watched.tests[&late]);
+        }
     }
 }
 
 /// Says what hangs and ends the process. Not by `eprintln!`: the test harness would catch that and never show it.
 fn bark(watched: &Watched, late: &Test) -> ! {
     let mut report = format!(
-        "\nwatchdog: test `{}` did not finish within {:?}; {TIMEOUT_VARIABLE} changes that\n",
+        "\nwatchdog: test `{}` did nothing for {:?} and is not finished; {TIMEOUT_VARIABLE} changes that\n",
         late.name, late.timeout
     );
     for test in watched.tests.values() {
         let _ = writeln!(report, "  under way: `{}` on thread {}", test.name, test.thread);
+        let told = (test.tell)();
+        if !told.is_empty() {
+            let _ = writeln!(report, "    {told}");
+        }
     }
-    report.push_str(&threads());
+    report.push_str(&thread_state::all_but_own());
     let _ = std::io::stderr().write_all(report.as_bytes());
     std::process::abort()
-}
-
-/// The number of the calling thread, from the link `<process>/task/<thread>`.
-fn this_thread() -> String {
-    let link = fs::read_link("/proc/thread-self").ok();
-    let number = link.as_deref().and_then(|path| path.file_name());
-    number.map_or_else(|| "?".to_owned(), |number| number.to_string_lossy().into_owned())
-}
-
-/// One line for each thread of this process but the watchdog: number, name, state, where it sleeps in the kernel, and in which system call.
-/// Where the kernel does not tell, a `?`.
-fn threads() -> String {
-    let mut lines = String::new();
-    let own = this_thread();
-    for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let number = task.file_name().to_string_lossy().into_owned();
-        if number == own {
-            continue;
-        }
-        let path = task.path();
-        let read = |file: &str| fs::read_to_string(path.join(file)).unwrap_or_default();
-        let status = read("status");
-        let state = status.lines().find_map(|line| line.strip_prefix("State:")).unwrap_or("?").trim();
-        let word = |text: String| text.split_whitespace().next().unwrap_or("?").to_owned();
-        let _ = writeln!(
-            lines,
-            "  thread {number} `{}`: {state}, in {}, system call {}",
-            read("comm").trim(),
-            word(read("wchan")),
-            word(read("syscall")),
-        );
-    }
-    lines
 }

@@ -5,8 +5,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use channel_core::{ChannelExt, MemoryChannel};
+use channel_testkit::adverse::{self, Gate};
+use channel_testkit::suite::{CLAUSES, Mode, Setup};
 use channel_testkit::{child, fds, watchdog};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::pipe;
@@ -30,8 +34,48 @@ fn a_hang_is_ended_and_named() {
     // The child is watched itself, from a moment earlier.
     assert!(said.contains(&format!("watchdog: test `{path}`")), "{said}");
     assert!(said.contains("under way: `the hanging test`"), "{said}");
-    assert!(said.contains("did not finish within 1s"), "{said}");
+    assert!(said.contains("did nothing for 1s"), "{said}");
     assert!(said.contains("  thread ") && said.contains("`a_hang_is_ended`"), "the threads are listed: {said}");
+}
+
+#[test]
+fn a_test_that_goes_on_is_left_alone_however_long_it_takes() {
+    let path = "a_test_that_goes_on_is_left_alone_however_long_it_takes";
+    let body = || {
+        watchdog::run_with_progress("one that goes on", |progress| {
+            for _ in 0..25 {
+                thread::sleep(Duration::from_millis(100));
+                progress.made();
+            }
+        });
+    };
+    let Some(output) = child::output(path, &[(watchdog::TIMEOUT_VARIABLE, "1")], body) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", child::said(&output));
+}
+
+#[test]
+fn a_clause_that_hangs_says_where_and_what_both_ends_did() {
+    let setup = Setup::new(Mode::Blocking, |_| {
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let gate = Gate::new();
+        gate.close();
+        (adverse::gated(Box::new(near), gate), far)
+    });
+    let clause = CLAUSES.iter().find(|clause| clause.promise() == "R4").unwrap();
+    let failed = catch_unwind(AssertUnwindSafe(|| clause.run(&setup.patience(Duration::from_secs(1))))).unwrap_err();
+    let said = failed.downcast_ref::<String>().unwrap();
+    assert!(said.starts_with("R4 (r4_data_in_hand_is_not_held_back, blocking mode): nothing moved for 1s"), "{said}");
+    assert!(said.contains("reading 3 bytes into more room"), "{said}");
+    assert!(
+        said.contains(
+            "the near end: 0 bytes read, 0 written, last read, which failed with WouldBlock; in read on thread"
+        ),
+        "{said}"
+    );
+    assert!(said.contains("(S (sleeping), in "), "{said}");
+    assert!(said.contains("the far end: 0 bytes read, 3 written, last flush, which is done"), "{said}");
 }
 
 #[test]

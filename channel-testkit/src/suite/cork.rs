@@ -54,7 +54,7 @@ pub fn c2_uncorking_pushes_without_blocking(setup: &Setup) {
     assert!(far.wait(Direction::Read, Some(Duration::ZERO)).expect("a wait"), "set_cork(false) pushed nothing");
     finish(setup, &near, &far, 0, 300);
 
-    let (near, far) = setup.small_pair();
+    let (near, far) = setup.endless_pair();
     near.set_cork(true);
     let taken = near.fill(0, 16 * 1024);
     setup.promptly("set_cork(false) on a channel that is full", || near.set_cork(false));

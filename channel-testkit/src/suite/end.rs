@@ -3,16 +3,16 @@
 use std::fmt;
 use std::ops::Deref;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use channel_core::{Channel, ChannelExt, Direction, Features, ReadFlags, Result, WriteFlags};
+use channel_core::{Channel, ChannelExt, Direction, Features, ReadFlags, Readiness, Result, WriteFlags};
 use std::io::{IoSlice, IoSliceMut};
 
 use super::drive;
 use super::setup::{Mode, Run};
+use crate::thread_state;
 
 /// More than any stack may hold of output that its peer does not read: kernel buffers and the bounds of a few layers.
 pub(super) const UNBOUNDED: usize = 16 << 20;
@@ -202,6 +202,7 @@ impl End {
                 Ok(count) => bytes.extend_from_slice(&buf[..count]),
                 Err(error) => return (bytes, Err(error)),
             }
+            assert!(bytes.len() <= 4 * UNBOUNDED, "the stream goes on after {} bytes", bytes.len());
         }
     }
 
@@ -281,35 +282,52 @@ pub(super) fn assert_stream(from: usize, bytes: &[u8]) {
     }
 }
 
+/// Waits until one of the ends can go on in its direction; for a moment only, as the answer holds until somebody calls the channel.
+pub(super) fn wait_for_any(ends: &[(&End, Direction)]) {
+    const MOMENT: Duration = Duration::from_millis(20);
+    let answers = ends.iter().map(|(end, direction)| {
+        end.drive_on();
+        end.readiness(*direction)
+    });
+    let any = answers.reduce(Readiness::or).unwrap_or(Readiness::Ready);
+    any.block(Some(Instant::now() + MOMENT)).expect("a wait");
+}
+
 /// A thread of a clause. Dropping it leaves the thread alone.
 pub(super) struct Task<T> {
     handle: JoinHandle<T>,
-    /// `/proc/self/task/<thread>/stat`
-    stat: PathBuf,
+    /// Its number in `/proc/self/task`.
+    number: String,
 }
 
 impl<T: Send + 'static> Task<T> {
     pub(super) fn spawn(body: impl FnOnce() -> T + Send + 'static) -> Self {
         let (tell, told) = mpsc::channel();
         let begin = move || {
-            let link = std::fs::read_link("/proc/thread-self").unwrap_or_default();
-            let _ = tell.send(PathBuf::from("/proc").join(link).join("stat"));
+            let _ = tell.send(thread_state::own());
             body()
         };
         let handle = thread::Builder::new().name("suite-task".to_owned()).spawn(begin).expect("a thread");
-        let stat = told.recv().expect("the thread runs");
-        Self { handle, stat }
+        let number = told.recv().expect("the thread runs");
+        Self { handle, number }
     }
 
-    /// Waits until the thread sleeps, in the call that it was started for; or for a while, where that cannot be seen. A clause
-    /// must hold all the same if it does not sleep yet.
+    /// Waits until the thread sleeps, in the call that it was started for. Not for ever: where that cannot be seen, and where it runs and
+    /// runs instead, a clause must hold all the same.
     pub(super) fn until_asleep(&self) -> &Self {
-        let deadline = Instant::now() + Duration::from_millis(500);
+        const LONG: Duration = Duration::from_millis(500);
+        let (begun, before) = (Instant::now(), thread_state::scheduled(&self.number).0);
         let mut seen = 0;
-        while seen < 3 && !self.handle.is_finished() && Instant::now() < deadline {
-            let stat = std::fs::read_to_string(&self.stat).unwrap_or_default();
-            let sleeps = stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S'));
+        while seen < 3 && !self.handle.is_finished() {
+            let sleeps = thread_state::sleeps(&self.number).unwrap_or_default();
             seen = if sleeps { seen + 1 } else { 0 };
+            if begun.elapsed() > LONG {
+                // A thread that waits for a processor has not come to its call yet, however long that takes.
+                let (ran, waited) = thread_state::scheduled(&self.number);
+                if waited.is_zero() || ran.saturating_sub(before) > LONG {
+                    break;
+                }
+            }
             thread::sleep(Duration::from_micros(100));
         }
         self

@@ -38,9 +38,8 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
         return;
     }
     let received = || lock(&got).len();
-    let patience = setup.patience_left() / 2;
     far.put(&stream(0, COUNT));
-    let all = recorder.turn_until(patience, || received() == COUNT).expect("a turn");
+    let all = setup.turn_until(&recorder, || received() == COUNT);
     assert!(all, "a handler that reads one byte each time was called for {} of {COUNT} bytes", received());
     assert_stream(0, &lock(&got));
 
@@ -57,7 +56,7 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
             set_read(&near, counting(&recorder, &calls));
         }
         at += 1;
-        let called = recorder.turn_until(patience, || calls.load(Ordering::Relaxed) > before).expect("a turn");
+        let called = setup.turn_until(&recorder, || calls.load(Ordering::Relaxed) > before);
         assert!(called, "a read left {} bytes behind, and the handler was not called", COUNT - at);
     }
     near.take(COUNT - at);
@@ -75,7 +74,7 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
         })
     };
     set_read(&near, by_end);
-    let seen = recorder.turn_until(patience, || ended.load(Ordering::Relaxed) > 0).expect("a turn");
+    let seen = setup.turn_until(&recorder, || ended.load(Ordering::Relaxed) > 0);
     assert!(seen, "the peer ended the stream, and the read handler was not called");
 
     let (near, far) = setup.small_pair();
@@ -92,11 +91,11 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
     };
     near.set_aio_fd_handler(AioChange::Keep, AioChange::Set(writing)).expect("setting a handler");
     let mut seen = 0;
-    let made = recorder.turn_until(patience, || {
+    let made = setup.turn_until(&recorder, || {
         seen += drain(&far, seen);
         wrote.load(Ordering::Relaxed) > 0 && seen >= taken
     });
-    assert!(made.expect("a turn"), "the peer made room, and the write handler was not called until it could write");
+    assert!(made, "the peer made room, and the write handler was not called until it could write");
 }
 
 /// \[H2\] No call of a handler starts after it was cleared or replaced, or its channel closed or dropped.

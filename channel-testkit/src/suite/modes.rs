@@ -7,12 +7,13 @@ use channel_core::{ChannelExt, Error, ErrorKind, Features, ReadFlags, WriteFlags
 use super::end::{End, UNBOUNDED, assert_stream, stream};
 use super::files::{polled, status_flags};
 use super::object::in_background;
-use super::setup::{Mode, open, small_limits};
+use super::setup::{Mode, endless, open, small_limits};
 use super::{Options, Setup};
 
 /// A pair whose near end was never told a mode, so that it must be blocking.
 fn fresh_pair(setup: &Setup) -> (End, End) {
-    let (near, far) = setup.unopened(&Options { small_buffers: true, limits: small_limits(), ..Options::default() });
+    let limits = endless(small_limits());
+    let (near, far) = setup.unopened(&Options { small_buffers: true, limits, ..Options::default() });
     let near = near.driven_as(Mode::Blocking);
     open(&near, &far);
     (near, far)

@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use channel_core::{Channel, ChannelExt, Direction, Error, Features, Readiness};
 
@@ -162,11 +162,8 @@ pub fn o4_no_io_outside_a_call(setup: &Setup) {
             "all {taken} bytes arrived, though some were held and nobody called the channel since"
         );
         setup.step("looking for hidden threads");
-        let deadline = Instant::now() + setup.patience_left() / 4;
-        while threads_named(&name) > 1 {
-            assert!(Instant::now() < deadline, "{} hidden threads run", threads_named(&name) - 1);
-            thread::sleep(Duration::from_millis(1));
-        }
+        let alone = setup.wait_until(|| threads_named(&name) <= 1);
+        assert!(alone, "{} hidden threads run", threads_named(&name) - 1);
     };
     let thread = thread::Builder::new().name(name).spawn(body).expect("a thread");
     thread.join().unwrap_or_else(|panic| resume_unwind(panic));

@@ -12,14 +12,14 @@ use channel_core::{
 
 use super::end::{End, stream};
 use super::files::{assert_released, polled, watched};
-use super::setup::{Mode, open, small_limits};
+use super::setup::{Mode, endless, open, small_limits};
 use super::{Options, Setup};
 use crate::adverse::Gate;
 use crate::recording::Recorder;
 
 /// Whether there is a handshake at all: one that is done at once, without the peer, is none.
 fn has_handshake(setup: &Setup) -> bool {
-    let (near, _far) = setup.unopened(&Options::default());
+    let (near, _far) = setup.unopened(&Options { limits: endless(Limits::default()), ..Options::default() });
     near.set_blocking(false);
     match setup.promptly("a non-blocking handshake", || near.handshake()) {
         Ok(()) => false,
@@ -277,7 +277,7 @@ pub fn h9_a_handler_is_called_when_a_limit_passes(setup: &Setup) {
             begin();
         }
         let outcome = || ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        recorder.turn_until(setup.patience_left() / 2, || outcome().is_some()).expect("a turn");
+        setup.turn_until(&recorder, || outcome().is_some());
         let outcome = outcome();
         let timed_out = matches!(&outcome, Some(Err(error)) if error.kind() == ErrorKind::TimedOut);
         assert!(timed_out, "the limit of a handshake passed, and its read handler was told {outcome:?}");

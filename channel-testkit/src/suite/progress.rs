@@ -10,7 +10,7 @@ use super::setup::Mode;
 /// \[W9\] What a channel holds of unsent output is bounded: a writer whose peer does not read is told `WouldBlock`, soon.
 pub fn w9_a_writer_whose_peer_does_not_read_is_told(setup: &Setup) {
     for piece in [64 * 1024, 500] {
-        let (near, _far) = setup.small_pair();
+        let (near, _far) = setup.endless_pair();
         let bytes = stream(0, piece);
         let mut taken = 0;
         // Refused for good, not once: no attempt may be let in through the back door.

@@ -1,16 +1,20 @@
 //! What a clause is given: how to make a pair, and how to drive the near end of it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use channel_core::{Channel, ChannelExt, Direction, Limits};
 
 use super::end::{End, Task};
+use super::observed::{Journal, Observed};
 use super::write::flush_in_background;
 use crate::adverse::Gate;
+use crate::patience::{Patience, Progress, patience};
+use crate::recording::Recorder;
+use crate::thread_state::Sleep;
 
 /// What a clause asks of the maker of a pair. A maker may ignore any of it; the clause is then weaker, or slower, but not wrong.
 #[derive(Clone, Debug, Default)]
@@ -88,9 +92,8 @@ pub struct Setup {
     run: Arc<Run>,
 }
 
-/// How long a clause may wait for one thing, unless told otherwise: far below the watchdog's time, so that the clause can say
-/// what it waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a call that must not wait may sleep all the same: for a lock that another thread holds for a moment.
+const PROMPTLY: Duration = Duration::from_millis(500);
 
 impl Setup {
     /// Runs clauses over the pairs that `maker` makes. They need not be open: the suite drives both handshakes.
@@ -98,10 +101,11 @@ impl Setup {
     /// A maker leaves no thread behind; the clause of \[O4\] counts them.
     pub fn new<P: IntoPair>(mode: Mode, maker: impl Fn(&Options) -> P + Send + Sync + 'static) -> Self {
         let maker = Arc::new(move |options: &Options| maker(options).into_pair());
-        Self { maker, mode, patience: PATIENCE, run: Arc::default() }
+        Self { maker, mode, patience: patience(), run: Arc::default() }
     }
 
-    /// Gives up on a clause after `patience` instead of 20 seconds.
+    /// Gives up on a clause when nothing has moved for so long: no step, no byte, no call that returned at either end. Without this it is
+    /// what [`patience`](crate::patience::patience()) says.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -119,9 +123,49 @@ impl Setup {
         !matches!(self.mode, Mode::Blocking | Mode::NonBlocking)
     }
 
-    /// How long a clause may take.
+    /// How long a clause may stand still.
     pub(super) fn patience_left(&self) -> Duration {
         self.patience
+    }
+
+    /// For what a clause waits for itself, so that it can say what that was before it is given up.
+    pub(super) fn waiting(&self) -> Patience {
+        Patience::new(self.patience / 2, self.run.progress())
+    }
+
+    /// Takes turns until `done`, or until nothing moves any more; which of them.
+    pub(super) fn turn_until(&self, recorder: &Recorder, mut done: impl FnMut() -> bool) -> bool {
+        let mut patience = self.waiting();
+        while !done() {
+            if patience.is_lost() {
+                return false;
+            }
+            recorder.turn(patience.slice()).expect("a turn");
+        }
+        true
+    }
+
+    /// What another thread sends.
+    #[track_caller]
+    pub(super) fn receive<T>(&self, from: &Receiver<T>, what: &str) -> T {
+        let mut patience = self.waiting();
+        loop {
+            match from.recv_timeout(patience.slice()) {
+                Ok(received) => return received,
+                Err(RecvTimeoutError::Timeout) if !patience.is_lost() => {}
+                Err(_) => panic!("{what}"),
+            }
+        }
+    }
+
+    /// Ends the calling thread if the clause was given up meanwhile.
+    pub(super) fn drive_on(&self) {
+        self.run.check();
+    }
+
+    /// Waits until another thread has done something, or until nothing moves any more; which of them.
+    pub(super) fn wait_until(&self, done: impl FnMut() -> bool) -> bool {
+        self.waiting().until(done)
     }
 
     /// A pair that is open at both ends, with nothing under way between them.
@@ -132,6 +176,11 @@ impl Setup {
     /// As [`pair`](Self::pair), with buffers as small as the maker can.
     pub(super) fn small_pair(&self) -> (End, End) {
         self.pair_with(&Options { small_buffers: true, limits: small_limits(), ..Options::default() })
+    }
+
+    /// As [`small_pair`](Self::small_pair), with limits that never pass.
+    pub(super) fn endless_pair(&self) -> (End, End) {
+        self.pair_with(&Options { small_buffers: true, limits: endless(small_limits()), ..Options::default() })
     }
 
     pub(super) fn pair_with(&self, options: &Options) -> (End, End) {
@@ -145,8 +194,13 @@ impl Setup {
     pub(super) fn unopened(&self, options: &Options) -> (End, End) {
         self.step("making a pair");
         let (near, far) = (self.maker)(options);
-        let near = End::new(Arc::from(near), self.mode, Arc::clone(&self.run));
-        (near, End::new(Arc::from(far), Mode::Blocking, Arc::clone(&self.run)))
+        let [near_journal, far_journal] = ["near", "far"].map(|side| Arc::new(Journal::new(side)));
+        *self.run.journals() = vec![Arc::clone(&near_journal), Arc::clone(&far_journal)];
+        let end = |channel, journal, mode| {
+            let observed = Observed::new(channel, journal, Arc::clone(&self.run));
+            End::new(Arc::new(observed), mode, Arc::clone(&self.run))
+        };
+        (end(near, near_journal, self.mode), end(far, far_journal, Mode::Blocking))
     }
 
     /// Notes what the clause does next, for the message if it hangs.
@@ -154,13 +208,26 @@ impl Setup {
         self.run.step(step);
     }
 
-    /// Runs `call`, which must not wait for anybody.
+    /// Runs `call`, which must not wait for anybody or anything. A call that waits for the peer never returns, as the peer is the one who
+    /// calls this; so does one that waits for a limit, if the clause has made that long ([`endless`]). Of what else it may wait for the
+    /// thread's sleep tells: not the time that passes, of which a busy machine takes what it likes.
     pub(super) fn promptly<T>(&self, what: &'static str, call: impl FnOnce() -> T) -> T {
         self.step(what);
-        let begun = Instant::now();
+        let sleep = Sleep::begin();
         let done = call();
-        let took = begun.elapsed();
-        assert!(took < self.patience / 2, "{what} took {took:?}, although it must not wait");
+        let slept = sleep.so_far();
+        assert!(slept < PROMPTLY, "{what} slept for {slept:?}, although it must not wait");
+        done
+    }
+
+    /// Runs `call`, which may wait for `limit` and no longer, by the calling thread's sleep.
+    #[allow(dead_code)]
+    pub(super) fn within<T>(&self, limit: Duration, what: &'static str, call: impl FnOnce() -> T) -> T {
+        self.step(what);
+        let sleep = Sleep::begin();
+        let done = call();
+        let slept = sleep.so_far();
+        assert!(slept < limit + limit / 2 + PROMPTLY / 4, "{what} slept for {slept:?}, and its limit is {limit:?}");
         done
     }
 
@@ -168,11 +235,32 @@ impl Setup {
         Self { run: Arc::default(), ..self.clone() }
     }
 
-    /// Ends what threads of this run still drive, and says what the clause was doing last.
-    pub(super) fn abandon(&self) -> &'static str {
-        self.run.abandoned.store(true, Ordering::Relaxed);
-        *self.run.step.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What moved in this run.
+    pub(super) fn progress(&self) -> &Progress {
+        self.run.progress()
     }
+
+    /// What the clause is doing, and what each end did.
+    pub(super) fn tell(&self) -> String {
+        self.run.tell()
+    }
+
+    /// Tells as [`tell`](Self::tell) does, from elsewhere.
+    pub(super) fn teller(&self) -> Box<dyn Fn() -> String + Send> {
+        let run = Arc::clone(&self.run);
+        Box::new(move || run.tell())
+    }
+
+    /// Ends what threads of this run still drive.
+    pub(super) fn abandon(&self) {
+        self.run.abandoned.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Limits that never pass: a call that waits for one of them is noticed.
+pub(super) fn endless(limits: Limits) -> Limits {
+    const HOUR: Duration = Duration::from_secs(3600);
+    Limits { handshake: HOUR, linger: HOUR, ..limits }
 }
 
 /// So that a layer over small buffers is full soon, too, and a test need not push much through them; nor wait long for a close
@@ -213,18 +301,41 @@ impl fmt::Debug for Setup {
 #[derive(Debug)]
 pub(super) struct Run {
     step: Mutex<&'static str>,
+    /// Of the pair that was made last.
+    journals: Mutex<Vec<Arc<Journal>>>,
+    progress: Progress,
     abandoned: AtomicBool,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self { step: Mutex::new("starting"), abandoned: AtomicBool::new(false) }
+        Self {
+            step: Mutex::new("starting"),
+            journals: Mutex::default(),
+            progress: Progress::new(),
+            abandoned: AtomicBool::new(false),
+        }
     }
 }
 
 impl Run {
     pub(super) fn step(&self, step: &'static str) {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step;
+        self.progress.made();
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    fn journals(&self) -> MutexGuard<'_, Vec<Arc<Journal>>> {
+        self.journals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) -> String {
+        let step = *self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = self.journals().iter().map(|journal| format!("\n    {}", journal.tell())).collect::<String>();
+        format!("{step}{ends}")
     }
 
     /// Ends the calling thread if the clause was given up, so that a failed test leaves no thread spinning.

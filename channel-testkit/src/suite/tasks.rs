@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use channel_core::{AioChannel, AioContext, Direction, EventLoop, Limits, Result, enter_context};
 
@@ -31,7 +31,6 @@ use crate::recording::Recorder;
 pub fn a1_a_channel_has_one_reader_and_one_writer_task(setup: &Setup) {
     const COUNT: usize = 800;
     let recorder = Recorder::new();
-    let patience = setup.patience_left() / 4;
     let (near, far) = setup.pair();
     let (aio, other) = (for_tasks(&near), for_tasks(&near));
     let mut mine = [0; 4];
@@ -48,7 +47,7 @@ pub fn a1_a_channel_has_one_reader_and_one_writer_task(setup: &Setup) {
     }
     far.put(b"mine");
     setup.step("the first reader after others were turned away");
-    first.run(&recorder, patience, "the first reader").expect("a read");
+    first.run(&recorder, setup, "the first reader").expect("a read");
     drop(first);
     assert_eq!(&mine, b"mine", "what the first reader got");
     for _ in 0..2 {
@@ -72,16 +71,16 @@ pub fn a1_a_channel_has_one_reader_and_one_writer_task(setup: &Setup) {
     let mut reader = Polling::on(&recorder, aio.read_all(&mut read));
     let answer = in_background(&far, |far| far.put(b"read"));
     setup.step("a reader while a writer waits");
-    reader.run(&recorder, patience, "a reader while a writer waits").expect("a read");
+    reader.run(&recorder, setup, "a reader while a writer waits").expect("a read");
     drop(reader);
     answer.join();
     assert_eq!(&read, b"read");
     setup.step("the first writer after others were turned away");
     let mut seen = 0;
     let mut draining = || seen += drain(&far, seen);
-    writer.run_while(&recorder, patience, "the first writer", &mut draining).expect("a write");
+    writer.run_while(&recorder, setup, "the first writer", &mut draining).expect("a write");
     drop(writer);
-    Polling::on(&recorder, aio.flush()).run_while(&recorder, patience, "a flush", &mut draining).expect("a flush");
+    Polling::on(&recorder, aio.flush()).run_while(&recorder, setup, "a flush", &mut draining).expect("a flush");
     assert_stream(seen, &far.take(taken + 100 - seen));
     far.expect_nothing();
 
@@ -198,20 +197,20 @@ impl<'a, T> Polling<'a, T> {
 
     /// Polls it each time it is woken, until it is done.
     #[track_caller]
-    fn run(&mut self, recorder: &Recorder, patience: Duration, what: &str) -> T {
-        self.run_while(recorder, patience, what, &mut || ())
+    fn run(&mut self, recorder: &Recorder, setup: &Setup, what: &str) -> T {
+        self.run_while(recorder, setup, what, &mut || ())
     }
 
     /// As [`run`](Self::run), and does something after each turn.
     #[track_caller]
-    fn run_while(&mut self, recorder: &Recorder, patience: Duration, what: &str, also: &mut dyn FnMut()) -> T {
-        let deadline = Instant::now() + patience;
+    fn run_while(&mut self, recorder: &Recorder, setup: &Setup, what: &str, also: &mut dyn FnMut()) -> T {
+        let mut patience = setup.waiting();
         loop {
             if let Some(done) = self.poll() {
                 return done;
             }
             while !self.is_woken() {
-                assert!(Instant::now() < deadline, "{what} waits, and is not woken");
+                assert!(!patience.is_lost(), "{what} waits, and is not woken");
                 recorder.turn(Duration::from_millis(1)).expect("a turn");
                 also();
             }

@@ -6,8 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use channel_core::{
     AioChange, AioChannel, AioContext, AioHandler, Channel, Condition, Direction, Error, ErrorKind, EventLoop,
@@ -30,7 +29,6 @@ const TURNS: usize = 4;
 pub fn g1_a_watch_calls_until_it_has_seen_enough(setup: &Setup) {
     const COUNT: usize = 200;
     let recorder = Recorder::new();
-    let patience = setup.patience_left() / 4;
     let (near, far) = pair(setup);
     near.set_name("watched");
     let log = Log::new();
@@ -54,7 +52,7 @@ pub fn g1_a_watch_calls_until_it_has_seen_enough(setup: &Setup) {
     assert_eq!(log.calls(), 0, "calls of a watch for input, and there is none");
     far.put(&stream(0, COUNT));
     setup.step("a watch that reads a byte in each call");
-    until(&recorder, patience, "the watch was not called for all that was there", || log.drops() > 0);
+    until(setup, &recorder, "the watch was not called for all that was there", || log.drops() > 0);
     let calls = log.calls();
     turns(&recorder);
     let bytes = std::mem::take(&mut *got.lock().unwrap_or_else(PoisonError::into_inner));
@@ -76,7 +74,7 @@ pub fn g1_a_watch_calls_until_it_has_seen_enough(setup: &Setup) {
     assert_eq!(recorder.turn(Duration::ZERO).expect("a turn"), 0, "a watch that does not call its channel spins");
     let before = log.calls();
     assert_stream(COUNT - 50, &near.take(1));
-    until(&recorder, patience, "the watch was not called for what another read left", || log.calls() > before);
+    until(setup, &recorder, "the watch was not called for what another read left", || log.calls() > before);
     assert_eq!(log.drops(), 0, "a callback was dropped that had not seen enough");
     drop(guard);
     assert_eq!(log.drops(), 1, "drops of a callback whose guard was dropped");
@@ -117,7 +115,7 @@ pub fn g1_a_watch_calls_until_it_has_seen_enough(setup: &Setup) {
     );
     setup.step("a watch for room, while the peer makes it");
     let mut seen = 0;
-    until(&recorder, patience, "the peer made room, and a watch for that was not called", || {
+    until(setup, &recorder, "the peer made room, and a watch for that was not called", || {
         seen += drain(&far, seen);
         log.drops() > 0
     });
@@ -133,7 +131,6 @@ pub fn g1_a_watch_calls_until_it_has_seen_enough(setup: &Setup) {
 /// watch keeps its channel alive, unless it was told not to.
 pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
     let recorder = Recorder::new();
-    let patience = setup.patience_left() / 4;
     let (near, far) = pair(setup);
     let first = near.channel().add_watch(context(&recorder), Condition::IN, |_, _| Continue(()));
     let Some(first) = supported(first) else { return };
@@ -157,7 +154,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
         }),
     );
     *own.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
-    until(&recorder, patience, "the watch was not called", || log.calls() > 0);
+    until(setup, &recorder, "the watch was not called", || log.calls() > 0);
     turns(&recorder);
     assert_eq!((log.calls(), log.drops()), (1, 1), "calls and drops of a watch that dropped its own guard");
 
@@ -174,7 +171,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
         guards.lock().unwrap_or_else(PoisonError::into_inner).push(guard);
     }
     let told = || logs.each_ref().map(Log::calls).iter().sum::<usize>();
-    until(&recorder, patience, "neither watch was called", || told() > 0);
+    until(setup, &recorder, "neither watch was called", || told() > 0);
     turns(&recorder);
     assert_eq!(told(), 1, "calls of two watches that were dropped in the first");
     assert_eq!(logs.each_ref().map(Log::drops), [1, 1], "drops of two watches that were dropped in the first call");
@@ -196,7 +193,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
         });
         let guard = near.channel().add_watch(Arc::clone(&event_loop) as _, Condition::IN, call);
         let guard = guard.expect("a watch after the one before was dropped");
-        entered.recv_timeout(patience).expect("a call of the watch");
+        setup.receive(&entered, "a call of the watch");
         if waits {
             let removing = Task::spawn(move || guard.remove_and_wait());
             removing.until_asleep();
@@ -208,7 +205,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
             drop(guard);
             assert_eq!(log.drops(), 0, "a callback was dropped while it ran");
             go.send(()).expect("a callback that waits");
-            wait_for(patience, "the callback was not dropped after its last call", || log.drops() == 1);
+            assert!(setup.wait_until(|| log.drops() == 1), "the callback was not dropped after its last call");
         }
         assert_eq!(log.calls(), 1, "calls of a watch that was dropped in its first");
     }
@@ -224,7 +221,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
         });
         *own = Some(guard.expect("a watch"));
     }
-    let waited = inside.recv_timeout(patience).expect("a call of the watch");
+    let waited = setup.receive(&inside, "a call of the watch");
     let deadlock = waited.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldDeadlock);
     assert!(deadlock, "waiting for itself, a callback got {waited:?}");
     event_loop.stop();
@@ -263,7 +260,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
     let alive = Arc::downgrade(near.channel());
     drop(near);
     far.put(b"forgotten.");
-    until(&recorder, patience, "a watch that was left to its loop was not called", || log.drops() > 0);
+    until(setup, &recorder, "a watch that was left to its loop was not called", || log.drops() > 0);
     assert!(alive.upgrade().is_none(), "a watch that is over keeps its channel");
 }
 
@@ -271,7 +268,6 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
 /// once, to those who asked.
 pub fn g3_a_direction_has_one_watch_and_a_hang_up_any_number(setup: &Setup) {
     let recorder = Recorder::new();
-    let patience = setup.patience_left() / 4;
     let (near, far) = pair(setup);
     near.set_name("contended");
     let hang_ups = [Condition::HUP, Condition::ERR, Condition::HUP | Condition::ERR].map(|condition| {
@@ -309,11 +305,11 @@ pub fn g3_a_direction_has_one_watch_and_a_hang_up_any_number(setup: &Setup) {
     near.set_blocking(setup.mode() == Mode::Blocking); // which the task has changed
     far.put(&stream(0, 300));
     assert_stream(0, &near.take(1));
-    until(&recorder, patience, "a watch was not called for bytes that another read left", || log.calls() > 0);
+    until(setup, &recorder, "a watch was not called for bytes that another read left", || log.calls() > 0);
     drop(reader);
     let late = Log::new();
     let reader = watch(&near, &recorder, Condition::IN, late.callback(|_, _| Continue(())));
-    until(&recorder, patience, "a watch was not called for bytes that are held", || late.calls() > 0);
+    until(setup, &recorder, "a watch was not called for bytes that are held", || late.calls() > 0);
     assert_stream(1, &near.take(299));
     drop(reader);
     for (condition, log, _) in &hang_ups {
@@ -323,7 +319,7 @@ pub fn g3_a_direction_has_one_watch_and_a_hang_up_any_number(setup: &Setup) {
     setup.step("a hang-up");
     let fds = descriptors(&near);
     drop(far);
-    until(&recorder, patience, "a hang-up was not told to those who asked for it", || {
+    until(setup, &recorder, "a hang-up was not told to those who asked for it", || {
         let now = conditions_of(&fds);
         hang_ups.iter().all(|(condition, log, _)| log.conditions() == *condition & now)
     });
@@ -460,21 +456,11 @@ fn turns(recorder: &Recorder) {
 
 /// Takes turns until `done`; the peer may have something to do in between.
 #[track_caller]
-fn until(recorder: &Recorder, patience: Duration, what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience;
+fn until(setup: &Setup, recorder: &Recorder, what: &str, mut done: impl FnMut() -> bool) {
+    let mut patience = setup.waiting();
     while !done() {
-        assert!(Instant::now() < deadline, "{what}");
+        assert!(!patience.is_lost(), "{what}");
         recorder.turn(Duration::from_millis(1)).expect("a turn");
-    }
-}
-
-/// Waits for what another thread does.
-#[track_caller]
-fn wait_for(patience: Duration, what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + patience;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::yield_now();
     }
 }
 

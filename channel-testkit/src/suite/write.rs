@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use channel_core::{Channel, ChannelExt, Direction, Error, Features, WriteFlags};
 
 use super::Setup;
-use super::end::{End, Random, Task, UNBOUNDED, assert_stream, stream};
+use super::end::{End, Random, Task, UNBOUNDED, assert_stream, stream, wait_for_any};
 use super::setup::Mode;
 
 /// \[W1\] A write returns exactly how many bytes were taken; an error means that none were.
@@ -21,7 +21,7 @@ pub fn w1_the_count_of_a_write_is_exact(setup: &Setup) {
                 assert!(count > 0 && count <= bytes.len(), "a write of {} bytes returned {count}", bytes.len());
                 sent += count;
             }
-            Err(error) if error.is_would_block() => seen += drain(&far, seen),
+            Err(error) if error.is_would_block() => seen += drain_or_wait(&near, &far, seen),
             Err(error) => panic!("a write failed: {error:?}"),
         }
     }
@@ -48,7 +48,10 @@ pub fn w2_would_block_takes_nothing(setup: &Setup) {
             }
             Err(error) if error.is_would_block() => {
                 refused = true;
-                read_once(&far, &mut seen); // a little, so that the channel is soon full again
+                // A little, so that the channel is soon full again.
+                if !read_once(&far, &mut seen) {
+                    wait_for_any(&[(&near, Direction::Write), (&far, Direction::Read)]);
+                }
             }
             Err(error) => panic!("a write failed: {error:?}"),
         }
@@ -199,7 +202,7 @@ pub fn w8_flush_pushes_everything(setup: &Setup) {
         loop {
             match setup.promptly("a non-blocking flush", || near.flush()) {
                 Ok(()) => break,
-                Err(error) if error.is_would_block() => seen += drain(&far, seen),
+                Err(error) if error.is_would_block() => seen += drain_or_wait(&near, &far, seen),
                 Err(error) => panic!("a flush failed: {error:?}"),
             }
         }
@@ -217,6 +220,15 @@ pub(super) fn drain(far: &End, from: usize) -> usize {
     seen.len()
 }
 
+/// As [`drain`]; if there was nothing, waits until there is, or `near` can go on.
+pub(super) fn drain_or_wait(near: &End, far: &End, from: usize) -> usize {
+    let seen = drain(far, from);
+    if seen == 0 {
+        wait_for_any(&[(near, Direction::Write), (far, Direction::Read)]);
+    }
+    seen
+}
+
 fn read_what_is_there(far: &End, seen: &mut Vec<u8>) {
     while read_once(far, seen) {}
 }
@@ -227,10 +239,7 @@ fn read_once(far: &End, seen: &mut Vec<u8>) -> bool {
     match far.try_read(&mut buf) {
         Ok(0) => panic!("the stream ended early"),
         Ok(count) => seen.extend_from_slice(&buf[..count]),
-        Err(error) if error.is_would_block() => {
-            std::thread::yield_now();
-            return false;
-        }
+        Err(error) if error.is_would_block() => return false,
         Err(error) => panic!("a read failed: {error:?}"),
     }
     true

@@ -46,12 +46,11 @@ pub fn h10_a_handler_is_called_wherever_the_stream_is_cut(setup: &Setup) {
     }
     setup.step("a handler and a message that was cut");
     let received = || lock(&got).len();
-    let patience = setup.patience_left() / 2;
     for (cut, readable) in (0..encoded).zip(readable) {
         let passed = cut_message(&gate, &far, cut);
-        let arrived = recorder.turn_until(patience, || gate.passed() == passed && received() == readable);
+        let arrived = setup.turn_until(&recorder, || gate.passed() == passed && received() == readable);
         assert!(
-            arrived.expect("a turn"),
+            arrived,
             "{cut} of {encoded} bytes arrived, {} of them were read, and the handler was called for {} of {readable} bytes",
             cut - (passed - gate.passed()),
             received()
@@ -59,7 +58,7 @@ pub fn h10_a_handler_is_called_wherever_the_stream_is_cut(setup: &Setup) {
         let rests = (0..4).any(|_| recorder.turn(Duration::ZERO).expect("a turn") == 0);
         assert!(rests, "{cut} of {encoded} bytes arrived, all were read, and the loop finds no rest");
         gate.open();
-        let all = recorder.turn_until(patience, || received() == MESSAGE).expect("a turn");
+        let all = setup.turn_until(&recorder, || received() == MESSAGE);
         assert!(
             all,
             "{cut} of {encoded} bytes arrived and then the rest, and the handler was called for {} of {MESSAGE} bytes",

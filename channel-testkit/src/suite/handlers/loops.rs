@@ -10,7 +10,7 @@ use channel_core::{AioChange, AioHandler, Channel, ChannelExt, Direction, ReadFl
 
 use super::super::Setup;
 use super::super::end::{End, Task, stream};
-use super::{counting, handler, lock, set, set_read};
+use super::{TURN, counting, handler, lock, set, set_read};
 use crate::recording::Recorder;
 
 /// What one call of a handler moves at most.
@@ -52,14 +52,15 @@ pub fn h7_a_channel_moves_from_loop_to_loop_under_load(setup: &Setup) {
     /// What happens between two moves, or how long it may take.
     const EVENTS: usize = 50;
     const SOON: Duration = Duration::from_millis(5);
+    const ENDLESS: Duration = Duration::from_secs(3600);
     let (near, far) = setup.pair();
     let loops = [Loop::run(setup), Loop::run(setup)];
     if !set_read(&near, counting(&loops[0].recorder, &Arc::default())) {
         return;
     }
     near.set_aio_fd_handler(AioChange::Clear, AioChange::Keep).map(drop).expect("clearing a handler");
-    let near_end = Arc::new(Traffic::new(&near, usize::MAX, setup.patience_left()));
-    let far_end = Peer::run(&far, usize::MAX, setup.patience_left(), &near_end);
+    let near_end = Arc::new(Traffic::new(&near, usize::MAX, ENDLESS));
+    let far_end = Peer::run(&far, usize::MAX, ENDLESS, &near_end);
     setup.step("handing a channel from loop to loop");
     for moves in 0..MOVES {
         let [old, new] = if moves % 2 == 0 { [&loops[1], &loops[0]] } else { [&loops[0], &loops[1]] };
@@ -70,7 +71,7 @@ pub fn h7_a_channel_moves_from_loop_to_loop_under_load(setup: &Setup) {
         let (before, begun) = (near_end.events(), Instant::now());
         set(&near, near_end.reading(new), near_end.writing(new));
         while near_end.events() < before + EVENTS && begun.elapsed() < SOON {
-            thread::yield_now();
+            thread::sleep(Duration::from_micros(100));
         }
     }
     near_end.stop.store(true, Ordering::SeqCst);
@@ -102,12 +103,14 @@ impl Loop {
         static IDS: AtomicUsize = AtomicUsize::new(1);
         let (recorder, stop) = (Recorder::new(), Arc::new(AtomicBool::new(false)));
         let id = IDS.fetch_add(1, Ordering::Relaxed);
-        let patience = setup.patience_left();
         let thread = {
-            let (recorder, stop) = (Arc::clone(&recorder), Arc::clone(&stop));
+            let (recorder, stop, setup) = (Arc::clone(&recorder), Arc::clone(&stop), setup.clone());
             Task::spawn(move || {
                 RUNS.set(id);
-                recorder.turn_until(patience, || stop.load(Ordering::Relaxed)).map(drop).expect("a turn");
+                while !stop.load(Ordering::Relaxed) {
+                    setup.drive_on();
+                    recorder.turn(TURN).expect("a turn");
+                }
             })
         };
         Self { recorder, id, stop, thread: Some(thread) }
@@ -223,7 +226,7 @@ impl Traffic {
 
     /// Waits until all that was written on either side has arrived on the other.
     fn until_over(&self, setup: &Setup, peer: &Peer, after: impl Fn() -> String) {
-        let deadline = Instant::now() + setup.patience_left() / 2;
+        let mut patience = setup.waiting();
         loop {
             let (sent, read) = (peer.sent(), self.read.load(Ordering::SeqCst));
             let written = self.all_written.load(Ordering::SeqCst).then(|| self.written.load(Ordering::SeqCst));
@@ -235,7 +238,7 @@ impl Traffic {
                 break;
             }
             assert!(
-                Instant::now() < deadline,
+                !patience.is_lost(),
                 "after {}, handlers got {read} bytes, of {sent:?} sent, and the peer got {seen}, of {written:?} written",
                 after()
             );

@@ -1,8 +1,7 @@
 //! Handlers that are removed, busy, claimed, and let go of.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use channel_core::{AioChange, AioHandler, Channel, Direction, Error, ErrorKind, Removed, Result};
 
@@ -56,7 +55,7 @@ fn removed_inside_itself(setup: &Setup, due: &str) -> bool {
         return false;
     }
     make_due(&near, &far, due);
-    let called = recorder.turn_until(setup.patience_left() / 2, || !lock(&waits).is_empty()).expect("a turn");
+    let called = setup.turn_until(&recorder, || !lock(&waits).is_empty());
     assert!(called, "the handler was not called {due}");
     near.take(1);
     rest(&recorder);
@@ -94,7 +93,7 @@ fn removed_inside_the_other(setup: &Setup) {
         let (read, write) = if remover == Direction::Read { (removing, other) } else { (other, removing) };
         set(&near, AioChange::Set(read), AioChange::Set(write));
         make_due(&near, &far, DUE[1]);
-        let done = recorder.turn_until(setup.patience_left() / 2, || lock(&removed).is_some()).expect("a turn");
+        let done = setup.turn_until(&recorder, || lock(&removed).is_some());
         assert!(done, "a handler that is due was not called");
         near.take(1);
         rest(&recorder);
@@ -187,7 +186,7 @@ pub fn h4_a_handler_never_runs_twice_at_once(setup: &Setup) {
         assert_eq!(busy.calls(), 1, "calls of a handler that was running already, due {due}");
         busy.release();
         running.end();
-        let again = recorder.turn_until(setup.patience_left() / 2, || busy.calls() > 1).expect("a turn");
+        let again = setup.turn_until(recorder, || busy.calls() > 1);
         assert!(again, "a handler became due while it was running, called {due}, and was not called again");
     }
 }
@@ -299,13 +298,12 @@ impl Running {
         setup.step("a handler that begins to run");
         let recorder = Recorder::new();
         let (near, far) = setup.pair();
-        let patience = setup.patience_left() / 2;
-        let busy = Arc::new(Busy::new(patience));
+        let busy = Arc::new(Busy::new(setup));
         let body = Arc::clone(&busy);
         set_read(&near, handler(&recorder, move || body.run()));
         make_due(&near, &far, due);
-        let (turning, seen) = (Arc::clone(&recorder), Arc::clone(&busy));
-        let turn = Task::spawn(move || turning.turn_until(patience, || seen.calls() > 0).expect("a turn"));
+        let (turning, seen, turns) = (Arc::clone(&recorder), Arc::clone(&busy), setup.clone());
+        let turn = Task::spawn(move || turns.turn_until(&turning, || seen.calls() > 0));
         busy.until_running();
         setup.step("a handler that is running");
         Self { near, _far: far, recorder, busy, turn: Mutex::new(Some(turn)) }
@@ -323,7 +321,7 @@ impl Running {
 struct Busy {
     state: Mutex<State>,
     changed: Condvar,
-    patience: Duration,
+    setup: Setup,
 }
 
 #[derive(Default)]
@@ -334,8 +332,8 @@ struct State {
 }
 
 impl Busy {
-    fn new(patience: Duration) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), patience }
+    fn new(setup: &Setup) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), setup: setup.clone() }
     }
 
     fn run(&self) {
@@ -346,14 +344,26 @@ impl Busy {
         }
         state.runs = true;
         self.changed.notify_all();
-        let waited = self.changed.wait_timeout_while(state, self.patience, |state| !state.released);
-        waited.unwrap_or_else(PoisonError::into_inner).0.runs = false;
+        self.wait_while(state, |state| !state.released).runs = false;
     }
 
     fn until_running(&self) {
-        let state = lock(&self.state);
-        let waited = self.changed.wait_timeout_while(state, self.patience, |state| !state.runs);
-        assert!(waited.unwrap_or_else(PoisonError::into_inner).0.runs, "a handler that is due was not called");
+        let state = self.wait_while(lock(&self.state), |state| !state.runs);
+        assert!(state.runs, "a handler that is due was not called");
+    }
+
+    /// Waits while `what` is so, or until nothing moves any more.
+    fn wait_while<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        what: impl Fn(&mut State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let mut patience = self.setup.waiting();
+        while what(&mut state) && !patience.is_lost() {
+            let waited = self.changed.wait_timeout(state, patience.slice());
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
     }
 
     fn release(&self) {

@@ -59,7 +59,7 @@ fn a_peer_that_is_gone(setup: &Setup, polite: bool) -> bool {
     if !set(&near, AioChange::Set(by_byte), AioChange::Set(counting(&recorder, &writes))) {
         return false;
     }
-    let ended = recorder.turn_until(setup.patience_left() / 2, || reads.over() > 0).expect("a turn");
+    let ended = setup.turn_until(&recorder, || reads.over() > 0);
     assert!(ended, "a peer sent {EVENTS} bytes and went; the handler was called for {} of them", reads.done());
     settle(&recorder, "after the end was read");
     // A call may find nothing without a reason, once for each that does.
@@ -87,7 +87,7 @@ fn a_handler_that_calls_nothing(setup: &Setup) {
         let before = calls.each_ref().map(|calls| calls.load(Ordering::Relaxed));
         let called = || calls.each_ref().map(|calls| calls.load(Ordering::Relaxed));
         let both = || called().iter().zip(before).all(|(now, before)| *now > before);
-        let became_due = recorder.turn_until(setup.patience_left() / 4, both).expect("a turn");
+        let became_due = setup.turn_until(&recorder, both);
         assert!(
             became_due,
             "handlers that call nothing are due again {when}, and were called {before:?} and then {:?} times",
@@ -127,7 +127,6 @@ fn what_a_layer_held_and_the_descriptor_has(setup: &Setup) {
         })
     };
     set_read(&near, one_byte_if_told);
-    let patience = setup.patience_left() / 4;
     for by_handler in [false, true] {
         setup.step("a handler that is due for what lies behind what a layer held");
         reading.store(false, Ordering::Relaxed);
@@ -140,12 +139,12 @@ fn what_a_layer_held_and_the_descriptor_has(setup: &Setup) {
             reading.store(true, Ordering::Relaxed);
             near.take(1);
             got.store(2, Ordering::Relaxed);
-            let all = recorder.turn_until(patience, || got.load(Ordering::Relaxed) == 2 * MESSAGE).expect("a turn");
+            let all = setup.turn_until(&recorder, || got.load(Ordering::Relaxed) == 2 * MESSAGE);
             let got = got.load(Ordering::Relaxed);
             assert!(all, "a handler began to read what layers held, and was called for {got} of {} bytes", 2 * MESSAGE);
         } else {
             near.take(MESSAGE - 1);
-            let again = recorder.turn_until(patience, || calls.load(Ordering::Relaxed) > before).expect("a turn");
+            let again = setup.turn_until(&recorder, || calls.load(Ordering::Relaxed) > before);
             assert!(again, "somebody read what layers held, more has arrived, and the handler is not called");
             settle(&recorder, "where the handler calls nothing");
             near.take(MESSAGE);
@@ -181,7 +180,7 @@ fn writes_that_fail_for_good(setup: &Setup, how: &str) {
         _ => far = None,
     }
     setup.step("a write handler whose writes fail for good");
-    let failed = recorder.turn_until(setup.patience_left() / 4, || writes.over() > 0).expect("a turn");
+    let failed = setup.turn_until(&recorder, || writes.over() > 0);
     assert!(failed, "a write handler was not called to be told that writes fail: {how}");
     settle(&recorder, "after a write has failed for good");
     let over = writes.over();

@@ -3,7 +3,6 @@
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use channel_core::{Channel, ChannelExt, Direction, Error, Features, Limits, Result};
 
@@ -18,7 +17,7 @@ use crate::recording::Recorder;
 /// limit that passes.
 pub fn a3_an_async_call_does_what_the_blocking_one_does(setup: &Setup) {
     let recorder = Recorder::new();
-    let tasks = Tasks { recorder: &recorder, patience: setup.patience_left() / 4 };
+    let tasks = Tasks { recorder: &recorder, setup };
     let (near, far) = setup.pair();
     let aio = for_tasks(&near);
 
@@ -32,14 +31,14 @@ pub fn a3_an_async_call_does_what_the_blocking_one_does(setup: &Setup) {
     far.put(&stream(0, 300));
     let near = near.driven_as(Mode::NonBlocking);
     assert_stream(0, &near.take(1));
-    reader.run(&recorder, tasks.patience, "a reader, for bytes that another call left,").expect("a read");
+    reader.run(&recorder, setup, "a reader, for bytes that another call left,").expect("a read");
     drop(reader);
     assert_stream(1, &buf[1..]);
     drop((aio, near, far));
 
-    assert_eq!(tasks.outcomes(setup), blocking_outcomes(setup), "results of async calls, and of blocking ones");
-    tasks.are_woken_by_other_threads(setup);
-    tasks.are_woken_by_limits(setup);
+    assert_eq!(tasks.outcomes(), blocking_outcomes(setup), "results of async calls, and of blocking ones");
+    tasks.are_woken_by_other_threads();
+    tasks.are_woken_by_limits();
 }
 
 /// What became of a call, as far as it has to be the same whoever waits.
@@ -89,17 +88,18 @@ fn blocking_outcomes(setup: &Setup) -> Vec<String> {
 
 struct Tasks<'a> {
     recorder: &'a Arc<Recorder>,
-    patience: Duration,
+    setup: &'a Setup,
 }
 
 impl Tasks<'_> {
     #[track_caller]
     fn run<T>(&self, what: &str, call: impl Future<Output = T>) -> T {
-        Polling::on(self.recorder, call).run(self.recorder, self.patience, what)
+        Polling::on(self.recorder, call).run(self.recorder, self.setup, what)
     }
 
     /// As [`blocking_outcomes`], with the calls of tasks.
-    fn outcomes(&self, setup: &Setup) -> Vec<String> {
+    fn outcomes(&self) -> Vec<String> {
+        let setup = self.setup;
         let (near, far) = setup.pair();
         let aio = for_tasks(&near);
         far.put(b"0123456789");
@@ -135,7 +135,8 @@ impl Tasks<'_> {
         outcomes
     }
 
-    fn are_woken_by_other_threads(&self, setup: &Setup) {
+    fn are_woken_by_other_threads(&self) {
+        let setup = self.setup;
         for how in ["the end", "shutdown", "close", "a peer that went"] {
             let (near, far) = setup.pair_with(&little(SOON));
             if how == "shutdown" && !near.has_feature(Features::SHUTDOWN) {
@@ -160,7 +161,7 @@ impl Tasks<'_> {
                 "close" => drop(elsewhere(move || other.poll(Direction::Write, Channel::close))),
                 _ => drop(far),
             }
-            let read = reader.run(self.recorder, self.patience, "a reader");
+            let read = reader.run(self.recorder, self.setup, "a reader");
             match (how, &read) {
                 ("the end" | "shutdown", Ok(0)) => {}
                 ("close", Err(error)) if error.is_closed() => {}
@@ -170,13 +171,14 @@ impl Tasks<'_> {
             if how == "the end" {
                 continue;
             }
-            let written = writer.run(self.recorder, self.patience, "a writer");
+            let written = writer.run(self.recorder, self.setup, "a writer");
             let told = written.as_ref().is_err_and(|error| error.bytes_done().is_some());
             assert!(told, "{how} gave a task that writes {written:?}");
         }
     }
 
-    fn are_woken_by_limits(&self, setup: &Setup) {
+    fn are_woken_by_limits(&self) {
+        let setup = self.setup;
         let (near, _far) =
             setup.unopened(&Options { limits: Limits { handshake: SOON, ..Limits::default() }, ..Options::default() });
         setup.step("a task that waits for a handshake, whose limit passes");

@@ -1,7 +1,8 @@
 //! Calls that are dropped before they are done.
 
+use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use channel_core::{ChannelExt, Direction, Features, Result};
 
@@ -9,6 +10,7 @@ use super::super::Setup;
 use super::super::end::{Random, Task, assert_stream, stream};
 use super::super::write::drain;
 use super::{Polling, SOON, for_tasks, little};
+use crate::patience::Patience;
 use crate::recording::Recorder;
 
 /// \[A2\] A call of a task may be dropped wherever it waits, the `_all` forms excepted, and a later call goes on: nothing is lost,
@@ -16,7 +18,7 @@ use crate::recording::Recorder;
 pub fn a2_a_call_may_be_dropped_wherever_it_waits(setup: &Setup) {
     const COUNT: usize = 800;
     let recorder = Recorder::new();
-    let dropping = Dropping { recorder: &recorder, deadline: Instant::now() + setup.patience_left() / 2 };
+    let dropping = Dropping { recorder: &recorder, patience: RefCell::new(setup.waiting()) };
 
     setup.step("a handshake that is dropped at each step");
     let (near, far) = setup.unopened(&little(SOON));
@@ -74,10 +76,9 @@ pub fn a2_a_call_may_be_dropped_wherever_it_waits(setup: &Setup) {
                 }
             }
         }
-        assert!(
-            Instant::now() < dropping.deadline,
-            "calls that were dropped do not go on: {arrived} of {sent} bytes there, {got} of {given} back"
-        );
+        dropping.check(|| {
+            format!("calls that were dropped do not go on: {arrived} of {sent} bytes there, {got} of {given} back")
+        });
     }
     assert_eq!((arrived, got), (COUNT, COUNT), "bytes that arrived");
 
@@ -92,7 +93,7 @@ pub fn a2_a_call_may_be_dropped_wherever_it_waits(setup: &Setup) {
     // Not until it is done: a peer that has seen the end of the top layer reads no more, and those below may not fit.
     while !reading.is_finished() {
         dropping.once(aio.close_write(), 0).unwrap_or(Ok(())).expect("close_write");
-        dropping.check("an end that is dropped again and again does not arrive");
+        dropping.check(|| "an end that is dropped again and again does not arrive".to_owned());
     }
     let (rest, ended) = reading.join();
     ended.expect("a clean end");
@@ -103,7 +104,7 @@ pub fn a2_a_call_may_be_dropped_wherever_it_waits(setup: &Setup) {
         if let Some(end) = dropping.once(aio.read(&mut buf), 0) {
             break end;
         }
-        dropping.check("reads that were dropped do not see the end");
+        dropping.check(|| "reads that were dropped do not see the end".to_owned());
     };
     assert_eq!(end.expect("a clean end"), 0, "bytes after the last");
     // Whether the ends of the layers below fitted is none of this clause's business.
@@ -115,7 +116,7 @@ pub fn a2_a_call_may_be_dropped_wherever_it_waits(setup: &Setup) {
 
 struct Dropping<'a> {
     recorder: &'a Arc<Recorder>,
-    deadline: Instant,
+    patience: RefCell<Patience>,
 }
 
 impl Dropping<'_> {
@@ -136,8 +137,8 @@ impl Dropping<'_> {
     }
 
     #[track_caller]
-    fn check(&self, late: &str) {
-        assert!(Instant::now() < self.deadline, "{late}");
+    fn check(&self, late: impl FnOnce() -> String) {
+        assert!(!self.patience.borrow_mut().is_lost(), "{}", late());
     }
 
     /// Makes a call, drops it at once where it waits, and makes it anew.
@@ -146,7 +147,7 @@ impl Dropping<'_> {
             if let Some(done) = self.once(call(), 0) {
                 return done;
             }
-            self.check("a call that was dropped again and again does not go on");
+            self.check(|| "a call that was dropped again and again does not go on".to_owned());
         }
     }
 }

@@ -13,7 +13,6 @@ use crate::recording::Recorder;
 /// \[A4\] A channel that is attached to no loop uses that of the thread which polls the task, or says that there is none; a task that
 /// moves to another thread is woken by the loop there.
 pub fn a4_a_task_waits_on_the_loop_it_is_polled_on(setup: &Setup) {
-    let patience = setup.patience_left() / 4;
     let (here, there) = (Recorder::new(), Recorder::new());
     let (near, far) = setup.pair();
     near.set_name("homeless");
@@ -43,7 +42,7 @@ pub fn a4_a_task_waits_on_the_loop_it_is_polled_on(setup: &Setup) {
             old.turn(Duration::from_millis(1)).expect("a turn");
             assert!(!reader.is_woken(), "a task was woken by the loop that it has left");
         }
-        reader.run(new, patience, "a task on its new loop").expect("a read");
+        reader.run(new, setup, "a task on its new loop").expect("a read");
         drop(reader);
         assert_stream(at, &buf);
         at += 64;
@@ -58,7 +57,7 @@ pub fn a4_a_task_waits_on_the_loop_it_is_polled_on(setup: &Setup) {
     assert!(reader.settle().is_none(), "a read of nothing");
     assert_eq!(there.handlers().len(), 0, "descriptors polled by a loop that the channel is not attached to");
     far.put(&stream(at, 64));
-    reader.run(&here, patience, "a task of a channel that is attached").expect("a read");
+    reader.run(&here, setup, "a task of a channel that is attached").expect("a read");
     drop(reader);
     assert_stream(at, &buf);
 }

@@ -47,8 +47,10 @@ fn poll_with<F: Future + ?Sized>(future: Pin<&mut F>, waker: impl Fn() + Send + 
     }
 }
 
+/// How long a turn waits.
+const TURN: Duration = Duration::from_millis(50);
+
 fn detach_waits_for_the_handler_that_runs(setup: &Setup) {
-    let patience = setup.patience_left() / 4;
     let (old, new) = (Recorder::new(), Recorder::new());
     let (near, far) = setup.pair();
     let aio = Arc::new(for_tasks(&near));
@@ -66,11 +68,15 @@ fn detach_waits_for_the_handler_that_runs(setup: &Setup) {
     assert!(polled.is_none(), "a read of nothing");
     far.put(b"on their");
     let turning = {
-        let old = Arc::clone(&old);
-        Task::spawn(move || old.turn(patience).expect("a turn"))
+        let (old, setup) = (Arc::clone(&old), setup.clone());
+        Task::spawn(move || {
+            while old.turn(TURN).expect("a turn") == 0 {
+                setup.drive_on();
+            }
+        })
     };
     setup.step("a task that is being woken");
-    entered.recv_timeout(patience).expect("the waker is called");
+    setup.receive(&entered, "the waker is not called");
     let detaching = Task::spawn(move || attached.detach());
     detaching.until_asleep();
     assert!(!detaching.is_finished(), "detach returned while a handler of the old loop was running");
@@ -84,7 +90,7 @@ fn detach_waits_for_the_handler_that_runs(setup: &Setup) {
     let _attached = detached.attach(context(&new));
     let busy = aio.attach(context(&old));
     assert!(busy.as_ref().is_err_and(|error| error.is_busy()), "a second attach gave {busy:?}");
-    reader.run(&new, patience, "a task on the next loop").expect("a read");
+    reader.run(&new, setup, "a task on the next loop").expect("a read");
     drop(reader);
     assert_eq!(&buf, b"on their", "what a task read that was moved while it was woken");
 }
@@ -109,19 +115,18 @@ fn detach_in_its_own_handler_is_refused(setup: &Setup) {
     far.put(b"x");
     setup.step("detach in a handler of the loop");
     let seen = || *refused.lock().unwrap_or_else(PoisonError::into_inner);
-    recorder.turn_until(setup.patience_left() / 4, || seen().is_some()).expect("turns");
+    setup.turn_until(&recorder, || seen().is_some());
     assert_eq!(seen(), Some(ErrorKind::WouldDeadlock), "detach in the handler that it would wait for");
     drop(reader);
     let mut buf = [0; 1];
     let mut reader = Polling::new(aio.read(&mut buf));
-    reader.run(&recorder, setup.patience_left() / 4, "a reader that is still attached").expect("a read");
+    reader.run(&recorder, setup, "a reader that is still attached").expect("a read");
     drop(reader);
     drop(slot.lock().unwrap_or_else(PoisonError::into_inner).take().expect("the channel, still attached"));
     assert_eq!(recorder.handlers().len(), 0, "descriptors polled for a channel that is attached no more");
 }
 
 fn guards_that_are_dropped_lose_no_task(setup: &Setup) {
-    let patience = setup.patience_left() / 4;
     let (old, new) = (Recorder::new(), Recorder::new());
     for detaches in [false, true] {
         let (near, far) = setup.pair();
@@ -140,7 +145,7 @@ fn guards_that_are_dropped_lose_no_task(setup: &Setup) {
         reader.home = Some(Arc::clone(&new));
         assert!(reader.settle().is_none(), "a read of nothing");
         far.put(b"unguided");
-        reader.run(&new, patience, "a task whose channel is attached no more").expect("a read");
+        reader.run(&new, setup, "a task whose channel is attached no more").expect("a read");
         drop(reader);
         assert_eq!(&buf, b"unguided");
         drop(aio.attach(context(&old)).expect("a channel that is attached no more"));
