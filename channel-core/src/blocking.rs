@@ -69,6 +69,22 @@ impl Mode {
         }
     }
 
+    /// As [`run`](Self::run) for `close`, which takes no turn with writers: any number of callers may wait for it, and what
+    /// [`readiness`](Channel::readiness) says of writing is what they wait for.
+    ///
+    /// # Errors
+    /// What `attempt` fails with.
+    pub fn run_close(&self, channel: &dyn Channel, mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+        loop {
+            match attempt() {
+                Err(error) if error.is_would_block() && self.is_blocking() => {
+                    channel.readiness(Direction::Write).block(None)?;
+                }
+                done => return done,
+            }
+        }
+    }
+
     /// Claims the right to wait in `direction`, unless somebody has it; dropping the claim ends it.
     fn begin_wait(&self, direction: Direction) -> Option<impl Drop + '_> {
         struct Turn<'a>(&'a AtomicBool);

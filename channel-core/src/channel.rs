@@ -6,6 +6,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::{AioChange, Direction, Features, ReadFlags, Readiness, Removed, Result, WriteFlags};
 
@@ -106,8 +107,13 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// what was gathered as far as it goes, without blocking. Passed down (`TCP_CORK`).
     fn set_cork(&self, cork: bool);
 
-    /// Ends our output politely: flushes, then Close frame, close_notify and FIN from the top down \[E3\]. Reading goes on.
-    /// Idempotent.
+    /// Ends our output politely: flushes, then our end from the top down: close_notify and FIN \[E3\]. Idempotent.
+    ///
+    /// Reading goes on, and so may the peer's writing, with [`Features::HALF_CLOSE`] \[E4\]. Without it the protocol has a closing
+    /// handshake, as WebSocket has: our Close is sent, the layers below stay open, what the peer sends in front of its own Close can be read,
+    /// and [`Limits::linger`](crate::Limits::linger) without a byte from it ends reading with [`TimedOut`](crate::ErrorKind::TimedOut)
+    /// \[E5\]. The layers below are ended by the calls that follow, once both have closed, or by [`close`](Self::close). A layer over a
+    /// channel without `HALF_CLOSE` sends its own end, and ends what is below when both its directions have ended.
     ///
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until it is done: call it again when
@@ -124,20 +130,35 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::SHUTDOWN`].
     fn shutdown(&self, how: Shutdown) -> Result<()>;
 
-    /// Ends our output politely within [`Limits::linger`](crate::Limits::linger), then shuts both directions down, then
-    /// releases everything. Idempotent \[S3\]; never waits for a reader, which is woken.
+    /// Closes the channel: ends our output politely within [`Limits::linger`](crate::Limits::linger), then shuts both directions
+    /// down, then releases everything. Idempotent \[S3\].
     ///
-    /// A layer whose stream was read to its clean end waits, within the same limit, for the peer to end the layers below, too, and
-    /// throws away what comes from there: its close_notify, say, which follows its Close frame. TCP answers what meets a socket
-    /// that is gone with a reset, and then what we sent and the peer has yet to read is lost.
+    /// It is an operation of its own, neither reader nor writer, and never [`Busy`](crate::ErrorKind::Busy). From the moment it began new
+    /// calls say [`Closed`](crate::ErrorKind::Closed), and so does a write under way that has taken nothing; what was taken before
+    /// still goes out. Any number of threads, handlers and tasks may close; they and all that come later get the one result \[S5\].
     ///
-    /// Later calls get [`Closed`](crate::ErrorKind::Closed). Dropping a channel instead is abrupt and never blocks \[S4\].
+    /// What still comes is thrown away. Where the protocol has a closing handshake (WebSocket), the peer's end is waited for; where the
+    /// peer has ended its stream, also the ends of the layers below: TCP answers what meets a socket that is gone with a reset, and then
+    /// what we sent and the peer has yet to read is lost. All of it takes one linger, that of the channel that was called,
+    /// whatever the limits of those below \[S6\].
+    ///
+    /// Dropping a channel instead is abrupt and never blocks \[S4\].
     ///
     /// # Errors
-    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode while politeness still has bytes to push, or an end to
-    /// wait for, and the linger has not passed: call it again when `readiness(Write)` says so, or drop the channel. Any other error says that
-    /// bytes were lost; the channel is closed all the same.
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until it is done or the linger has passed: call it again
+    /// when `readiness(Write)` says so, or drop the channel. Any other error is the result, and the channel is closed all the same. It is
+    /// never `Ok` when bytes that a channel of the stack still held were dropped, nor when the other end of a closing handshake had not
+    /// come: [`TimedOut`](crate::ErrorKind::TimedOut), where nothing worse is known \[S7\]. What the kernel took is the kernel's: a peer
+    /// that never reads it, or a machine that goes down, is not seen here.
+    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock) inside the drop of what another call of `close` on this thread lets go of.
     fn close(&self) -> Result<()>;
+
+    /// [`close`](Self::close) with a deadline in place of the linger; the earliest of several counts, and one that has passed makes it
+    /// abrupt. What a layer calls on the channel below, so that the whole stack has one linger.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    fn close_by(&self, deadline: Instant) -> Result<()>;
 
     /// Moves the position of a seekable channel and returns the new one, in bytes from the start.
     ///
@@ -283,6 +304,9 @@ macro_rules! forward_methods {
         }
         fn close(&$this) -> $crate::Result<()> {
             $crate::Channel::close($inner)
+        }
+        fn close_by(&$this, deadline: ::std::time::Instant) -> $crate::Result<()> {
+            $crate::Channel::close_by($inner, deadline)
         }
         fn seek(&$this, position: ::std::io::SeekFrom) -> $crate::Result<u64> {
             $crate::Channel::seek($inner, position)

@@ -23,8 +23,11 @@ bitflags! {
         const SEEKABLE = 1 << 5;
         /// [`Channel::with_read_buf`](crate::Channel::with_read_buf) lends bytes that the channel holds in memory.
         const READ_BUF = 1 << 6;
-        /// [`Channel::close_write`](crate::Channel::close_write) ends our output while reading goes on.
+        /// [`Channel::close_write`](crate::Channel::close_write) exists: our output can be ended politely, by itself.
         const CLOSE_WRITE = 1 << 7;
+        /// After [`Channel::close_write`](crate::Channel::close_write) reading goes on, and so may the peer's writing, for as long as
+        /// it likes. Missing where the protocol has a closing handshake: there the peer is to end soon, too \[E5\].
+        const HALF_CLOSE = 1 << 8;
     }
 
     /// How one read behaves.

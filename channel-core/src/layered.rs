@@ -4,12 +4,13 @@
 //!   inner channel that cannot sleep. Nothing is locked while a caller waits: waiting is [`Mode::run`]'s.
 //! * `outbox` is the writing side's lock and the note a reader leaves when it finds it taken.
 //! * `state` is what `readiness` and `shutdown` look at without a lock.
-//! * `core` makes one attempt of everything; this file has the public face, which waits and tries again.
+//! * `core` makes one attempt of everything, `closing` of the end; this file has the public face, which waits and tries again.
 //! * `handlers` forwards event-loop handlers.
 //!
 //! Locks are taken from the top layer down, and in a layer the reading side's before the writing side's, never the other way
 //! round.
 
+mod closing;
 mod core;
 pub mod engine;
 mod handlers;
@@ -23,9 +24,11 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use self::core::Core;
-use engine::{Decoder, Encoder, Handshake};
+use closing::Closing;
+use engine::{Decoder, Encoder, Ending, Handshake};
 use handlers::Handlers;
 use outbox::Outbox;
 use reading::Reader;
@@ -51,7 +54,10 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
     #[must_use]
     pub fn open(layer: &'static str, inner: Box<dyn Channel>, decoder: D, encoder: E, limits: Limits) -> Self {
         let reader = Reader::open(decoder, &*inner);
-        Self::new(layer, inner, reader, Some(encoder), Facts::OPEN, limits)
+        let ending = encoder.ending();
+        let mut facts = Facts::OPEN;
+        facts.set(Facts::SHAKES_HANDS, matches!(ending, Ending::ClosingHandshake { .. }));
+        Self::new(layer, inner, reader, Some(encoder), ending, facts, limits)
     }
 
     /// A layer of the kind `layer` that opens with a handshake.
@@ -62,9 +68,10 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         handshake: Box<dyn Handshake<D, E>>,
         limits: Limits,
     ) -> Self {
+        let ending = handshake.ending();
         let reader = Reader::opening(handshake, &*inner);
         // Somebody has to begin: until the handshake is first called, a reader has something to do.
-        Self::new(layer, inner, reader, None, Facts::HELD, limits)
+        Self::new(layer, inner, reader, None, ending, Facts::HELD, limits)
     }
 
     fn new(
@@ -72,18 +79,22 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         inner: Box<dyn Channel>,
         reader: Reader<D, E>,
         encoder: Option<E>,
+        ending: Ending,
         facts: Facts,
         limits: Limits,
     ) -> Self {
         inner.set_blocking(false);
-        let carried = Features::SHUTDOWN | Features::CLOSE_WRITE;
-        let features = (inner.features() & carried) | Features::READ_BUF;
+        let mut features = (inner.features() & carried(ending)) | Features::READ_BUF;
+        if ending == Ending::Own {
+            features.set(Features::HALF_CLOSE, features.contains(Features::CLOSE_WRITE));
+        }
         Self {
             core: Arc::new(Core {
                 layer,
                 inner,
                 limits,
                 features,
+                ending,
                 name: Name::default(),
                 mode: Mode::default(),
                 facts: SharedFacts::new(facts),
@@ -91,7 +102,8 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
                 writer: Outbox::new(Writer::new(encoder)),
                 handlers: Handlers::default(),
                 handshake_deadline: OnceLock::new(),
-                close_deadline: OnceLock::new(),
+                silence: Mutex::default(),
+                closing: Closing::default(),
             }),
         }
     }
@@ -126,12 +138,27 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         core.after_call();
         result
     }
+
+    fn close_as_told(&self, deadline: Option<Instant>) -> Result<()> {
+        let core = &self.core;
+        core.mode.run_close(self, || {
+            let result = core.try_close(deadline);
+            core.after_call();
+            result
+        })
+    }
+}
+
+/// What a layer whose protocol ends so can do if the channel below can.
+fn carried(ending: Ending) -> Features {
+    let carried = Features::SHUTDOWN | Features::CLOSE_WRITE;
+    if ending == Ending::Below { carried | Features::HALF_CLOSE } else { carried }
 }
 
 impl<D: Decoder, E: Encoder> Drop for Layered<D, E> {
     fn drop(&mut self) {
         if self.core.handlers.any() {
-            self.core.clear_handlers();
+            drop(self.core.remove_handlers());
         }
     }
 }
@@ -169,10 +196,11 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         if missing.is_empty() {
             return None;
         }
-        let carried = Features::SHUTDOWN | Features::CLOSE_WRITE;
-        if missing.intersects(carried) {
-            let below = self.core.inner.why_not(missing & carried).unwrap_or_default();
+        if let Some(below) = self.core.inner.why_not(missing & carried(self.core.ending)) {
             return Some(format!("the {} channel below cannot: {below}", self.core.inner.layer()));
+        }
+        if missing.contains(Features::HALF_CLOSE) {
+            return Some(format!("an end of a {} stream asks the peer for its own", self.core.layer));
         }
         Some(format!(
             "a {} layer carries encoded bytes of one stream, and nothing beside or behind them",
@@ -262,14 +290,11 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     }
 
     fn close(&self) -> Result<()> {
-        let core = &self.core;
-        let result = match core.mode.run(self, Direction::Write, false, None, || core.try_close()) {
-            // Somebody waits to write and the peer does not read: being polite is not possible.
-            Err(error) if error.is_busy() => core.release(Err(Error::WOULD_BLOCK)),
-            done => done,
-        };
-        core.after_call();
-        result
+        self.close_as_told(None)
+    }
+
+    fn close_by(&self, deadline: Instant) -> Result<()> {
+        self.close_as_told(Some(deadline))
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {
@@ -288,9 +313,12 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         let (event, rests) = (|direction| core.event(direction), |direction| core.rests(direction));
         let result = core.handlers.change(core.layer, &*core.inner, read, write, event, rests);
         for (direction, set, over) in set {
-            if set && core.facts.has(over) {
+            if set && core.facts.load().intersects(over | Facts::CLOSING) {
                 core.handlers.schedule(direction);
             }
+        }
+        if core.facts.has(Facts::CLOSING) {
+            core.handlers.schedule_closers(); // what a new one missed
         }
         core.after_call();
         result

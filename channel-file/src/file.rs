@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use channel_core::{
     AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Name, ReadFlags,
@@ -192,7 +193,7 @@ impl Channel for FileChannel {
     fn features(&self) -> Features {
         let mut features = Features::SHUTDOWN;
         features.set(Features::SEEKABLE, self.seekable);
-        features.set(Features::CLOSE_WRITE, self.writable);
+        features.set(Features::CLOSE_WRITE | Features::HALF_CLOSE, self.writable);
         features
     }
 
@@ -202,7 +203,7 @@ impl Channel for FileChannel {
             return None;
         } else if missing.contains(Features::FD_PASS) {
             "a file holds bytes only; descriptors need a unix socket"
-        } else if missing.contains(Features::CLOSE_WRITE) {
+        } else if missing.intersects(Features::CLOSE_WRITE | Features::HALF_CLOSE) {
             "it was opened for reading only"
         } else if missing.contains(Features::READ_MSG_PEEK) {
             "reads of a file move its position; seek back instead"
@@ -298,6 +299,10 @@ impl Channel for FileChannel {
         self.handlers.clear();
         drop(self.fd.take());
         Ok(())
+    }
+
+    fn close_by(&self, _: Instant) -> Result<()> {
+        self.close()
     }
 
     fn seek(&self, position: SeekFrom) -> Result<u64> {

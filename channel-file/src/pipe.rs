@@ -5,6 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use channel_core::{
     AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Interest, Mode, Name,
@@ -192,7 +193,7 @@ impl Channel for PipeChannel {
 
     fn features(&self) -> Features {
         let mut features = Features::SHUTDOWN;
-        features.set(Features::CLOSE_WRITE, self.write.is_some());
+        features.set(Features::CLOSE_WRITE | Features::HALF_CLOSE, self.write.is_some());
         features
     }
 
@@ -202,7 +203,7 @@ impl Channel for PipeChannel {
             return None;
         } else if missing.contains(Features::FD_PASS) {
             "a pipe carries bytes only; descriptors need a unix socket"
-        } else if missing.contains(Features::CLOSE_WRITE) {
+        } else if missing.intersects(Features::CLOSE_WRITE | Features::HALF_CLOSE) {
             "there is no pipe to write to"
         } else if missing.contains(Features::READ_MSG_PEEK) {
             "reads of a pipe consume"
@@ -294,6 +295,10 @@ impl Channel for PipeChannel {
             end.end();
         }
         Ok(())
+    }
+
+    fn close_by(&self, _: Instant) -> Result<()> {
+        self.close()
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {

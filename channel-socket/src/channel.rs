@@ -5,6 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use channel_core::{
     AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Interests, Limits,
@@ -219,7 +220,7 @@ impl Channel for SocketChannel {
     }
 
     fn features(&self) -> Features {
-        let every = Features::SHUTDOWN | Features::CLOSE_WRITE | Features::READ_MSG_PEEK;
+        let every = Features::SHUTDOWN | Features::CLOSE_WRITE | Features::HALF_CLOSE | Features::READ_MSG_PEEK;
         if self.unix { every | Features::FD_PASS } else { every }
     }
 
@@ -364,6 +365,10 @@ impl Channel for SocketChannel {
         let _ = rustix::net::shutdown(&*fd, rustix::net::Shutdown::Both);
         self.received.clear();
         polite.map_err(|error| error.on(self.name()))
+    }
+
+    fn close_by(&self, _: Instant) -> Result<()> {
+        self.close()
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {

@@ -3,6 +3,7 @@
 //! [`conformance!`](crate::conformance) makes named tests of them; [`CLAUSES`] lists them for anyone who wants to run them in
 //! another way. Each clause fails by a panic that names the promise and says what was seen.
 
+mod closing;
 mod cork;
 mod descriptors;
 mod drive;
@@ -30,6 +31,7 @@ use std::fmt;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
+pub use closing::*;
 pub use cork::*;
 pub use descriptors::*;
 pub use endings::*;
@@ -89,11 +91,16 @@ macro_rules! __each_clause {
             c3_cork_and_delay_change_no_byte
             e1_a_clean_end_comes_after_all_data
             e2_a_truncated_end_is_told_from_a_clean_one
-            e3_close_write_ends_our_output_alone
+            e3_close_write_sends_everything_and_our_end
+            e4_reading_goes_on_after_close_write
+            e5_an_end_that_asks_for_the_other_keeps_what_is_below_open
             s1_shutdown_wakes_blocked_calls
             s2_shutdown_never_blocks
             s3_close_is_polite_bounded_and_final
             s4_drop_is_abrupt_and_leaks_nothing
+            s5_close_is_an_operation_of_its_own
+            s6_a_whole_stack_has_one_linger
+            s7_the_result_of_close_is_the_truth
             d1_a_descriptor_handed_out_stays_the_same_file
             d2_received_descriptors_are_the_files_that_were_sent
             d3_descriptors_go_with_the_first_byte_or_not_at_all

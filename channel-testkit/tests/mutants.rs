@@ -406,12 +406,24 @@ mutants! {
             done => done,
         })
     });
+    /// The end that was sent cannot be sent again.
+    e3 in Blocking says "a second close_write": |options| near(options, |near| {
+        let ended = AtomicBool::new(false);
+        near.on_close_write(move |inner| match ended.swap(true, Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::BrokenPipe, "memory", "it was ended before")),
+            false => inner.close_write(),
+        })
+    });
     /// `close_write` ends reading, too.
-    e3 in Blocking says "a write failed": |options| near(options, |near| {
+    e4 in Blocking says "readiness said otherwise": |options| near(options, |near| {
         near.on_close_write(|inner| {
             inner.close_write()?;
             inner.shutdown(Shutdown::Read)
         })
+    });
+    /// Says that its end asks for the other, and ends everything.
+    e5 in Blocking says "followed right behind ours": |options| near(options, |near| {
+        near.on_features(|inner| inner.features() - Features::HALF_CLOSE)
     });
     /// Shutdown that nobody hears of.
     s1 in Blocking says "shutdown of reading should wake": |options| near(options, |near| {
@@ -451,6 +463,37 @@ mutants! {
             })
             .on_flush(move |inner| flushed.push_all(inner))
             .on_drop(move |inner| drop(held.push(inner)))
+    });
+    /// One closer at a time.
+    s5 in Blocking says "one of two who closed": |options| near(options, |near| {
+        let closes = AtomicUsize::new(0);
+        near.on_close(move |inner| match closes.fetch_add(1, Ordering::Relaxed) {
+            1 => Err(Error::new(ErrorKind::Busy, "memory", "somebody closes already")),
+            _ => inner.close(),
+        })
+    });
+    /// Takes the linger of each layer in turn.
+    s6 in Blocking says "and its limit is": |options| {
+        let linger = options.limits.linger;
+        near(options, move |near| near.on_close(move |inner| {
+            thread::sleep(3 * linger);
+            inner.close()
+        }))
+    };
+    /// A deadline that has passed is none.
+    s6_a_deadline in Blocking says "it must not wait": |options| near(options, |near| {
+        near.on_close_by(|inner, _| {
+            thread::sleep(Duration::from_secs(1));
+            inner.close()
+        })
+    });
+    /// What was held goes with the channel.
+    s7 in NonBlocking says "bytes arrived": |options| near(options, |near| {
+        let held = Held::default();
+        near.on_write(move |inner, bufs, fds, flags| match inner.writev_full(bufs, fds, flags) {
+            Err(error) if error.is_would_block() => held.keep(bufs, 4096),
+            done => done,
+        })
     });
     /// Each answer leaks a count.
     d1 in Blocking says "a descriptor is still open": |options| near(options, |near| {

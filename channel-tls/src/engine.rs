@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use channel_core::engine::{Decoded, Decoder, Encoder, Sink, Source, Stopped};
+use channel_core::engine::{Decoded, Decoder, Encoder, Ending, Sink, Source, Stopped};
 use channel_core::{Buffer, ErrorKind, Result};
 
 use crate::fault;
@@ -87,6 +87,9 @@ impl Decoder for TlsDecoder {
 /// holds no record's worth.
 const KEPT_SCRATCH: usize = 4096;
 
+/// RFC 8446 §6.1: a close_notify ends its direction alone. (In TLS 1.2 a peer may answer it at once, RFC 5246 §7.2.1; few do.)
+pub(crate) const ENDING: Ending = Ending::Own;
+
 /// Plaintext to records.
 pub(crate) struct TlsEncoder {
     shared: Shared,
@@ -127,6 +130,10 @@ impl Encoder for TlsEncoder {
 
     fn finish(&mut self, out: &mut Buffer) -> Result<()> {
         self.shared.lock()?.finish(out)
+    }
+
+    fn ending(&self) -> Ending {
+        ENDING
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use channel_core::engine::{Advance, Handshake};
+use channel_core::engine::{Advance, Ending, Handshake};
 use channel_core::{Buffer, Error, ErrorKind, Result};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -10,7 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
 
-use crate::engine::{TlsDecoder, TlsEncoder, split};
+use crate::engine::{ENDING, TlsDecoder, TlsEncoder, split};
 use crate::fault;
 use crate::session::{Connection, Session, is_close_notify, record_len};
 
@@ -103,6 +103,10 @@ impl Handshake<TlsDecoder, TlsEncoder> for TlsHandshake {
     /// rustls has no alert for a handshake that is given up, so the peer learns it from the end of the stream.
     fn abort(&mut self, _: &Error, _: &mut Buffer) {
         self.session = None;
+    }
+
+    fn ending(&self) -> Ending {
+        ENDING
     }
 }
 

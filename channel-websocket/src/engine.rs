@@ -12,6 +12,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use channel_core::engine::Ending;
 use channel_core::{Error, ErrorKind, Result};
 
 pub(crate) use decoder::Decoder;
@@ -22,8 +23,14 @@ use crate::{Role, error};
 
 /// The two directions of a connection that is open, with `shared` between them. Incoming frames may carry up to
 /// `frame_bytes`.
-pub(crate) fn open(role: Role, frame_bytes: u64, shared: &Shared) -> (Decoder, Encoder) {
-    (Decoder::new(role, frame_bytes, shared.clone()), Encoder::new(role, shared.clone()))
+pub(crate) fn open(role: Role, half_close: bool, frame_bytes: u64, shared: &Shared) -> (Decoder, Encoder) {
+    (Decoder::new(role, frame_bytes, shared.clone()), Encoder::new(role, ending(role, half_close), shared.clone()))
+}
+
+/// How the streams of a connection end: each for itself where both ends agreed on that, otherwise as RFC 6455 §7.1.1 has it: when both have
+/// sent a Close frame, the server ends TCP, and the client waits for it.
+pub(crate) fn ending(role: Role, half_close: bool) -> Ending {
+    if half_close { Ending::Own } else { Ending::ClosingHandshake { ends_below: role == Role::Server } }
 }
 
 /// What the reading and the writing side tell each other; the lock is held for memory work only.

@@ -24,6 +24,7 @@ pub struct ClientOptions {
     pub(crate) origin: Option<String>,
     pub(crate) subprotocols: Vec<String>,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) half_close: bool,
 }
 
 impl ClientOptions {
@@ -37,6 +38,7 @@ impl ClientOptions {
             origin: None,
             subprotocols: Vec::new(),
             headers: Vec::new(),
+            half_close: false,
         }
     }
 
@@ -65,6 +67,17 @@ impl ClientOptions {
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Whether an end of our stream leaves the other direction open for as long as the peer likes
+    /// ([`Features::HALF_CLOSE`](channel_core::Features::HALF_CLOSE)), as TLS and TCP have it. Default: no.
+    ///
+    /// RFC 6455 knows no such thing: its Close frames ask for each other. Choose it where both ends are channels of this kind, and no proxy that
+    /// reads WebSocket stands between them: the end of TCP then follows right behind our Close.
+    #[must_use]
+    pub fn half_close(mut self, half_close: bool) -> Self {
+        self.half_close = half_close;
         self
     }
 
@@ -104,6 +117,7 @@ impl std::fmt::Debug for ClientOptions {
             .field("origin", &self.origin)
             .field("subprotocols", &self.subprotocols)
             .field("headers", &headers)
+            .field("half_close", &self.half_close)
             .finish()
     }
 }
@@ -121,12 +135,19 @@ pub struct ServerOptions {
     pub(crate) origins: Option<Vec<String>>,
     pub(crate) require_origin: bool,
     pub(crate) subprotocols: Vec<String>,
+    pub(crate) half_close: bool,
 }
 
 impl Default for ServerOptions {
     /// Any path, any origin, subprotocol `binary` or none.
     fn default() -> Self {
-        Self { path: None, origins: None, require_origin: false, subprotocols: vec!["binary".to_owned()] }
+        Self {
+            path: None,
+            origins: None,
+            require_origin: false,
+            subprotocols: vec!["binary".to_owned()],
+            half_close: false,
+        }
     }
 }
 
@@ -162,6 +183,17 @@ impl ServerOptions {
     #[must_use]
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.subprotocols = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Whether an end of our stream leaves the other direction open for as long as the peer likes
+    /// ([`Features::HALF_CLOSE`](channel_core::Features::HALF_CLOSE)), as TLS and TCP have it. Default: no.
+    ///
+    /// RFC 6455 knows no such thing: its Close frames ask for each other. Choose it where both ends are channels of this kind, and no proxy that
+    /// reads WebSocket stands between them: the end of TCP then follows right behind our Close.
+    #[must_use]
+    pub fn half_close(mut self, half_close: bool) -> Self {
+        self.half_close = half_close;
         self
     }
 

@@ -1,6 +1,6 @@
 //! A channel for tasks: waiting that takes no thread.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::task::ready;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::waiter::{Claimed, Entered, Released, Waiter, Waits};
+use super::waiter::{Claimed, Entered, Event, Released, Waiter, Waits};
 use super::{AioContext, current_context};
 use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, WriteFlags};
 
@@ -23,7 +23,7 @@ use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, 
 ///
 /// # Threads
 /// One task may read and another write at the same time, on whatever threads. A second waiter in one direction gets
-/// [`Busy`](ErrorKind::Busy) \[A1\]. A handshake counts as reading; `flush`, `close_write` and `close` as writing.
+/// [`Busy`](ErrorKind::Busy) \[A1\]. A handshake counts as reading; `flush` and `close_write` as writing; `close` as neither.
 ///
 /// # Cancel safety
 /// [`ready`](Self::ready), [`read`](Self::read), [`readv_full`](Self::readv_full), [`write`](Self::write),
@@ -91,6 +91,7 @@ struct Shared {
     attachment: Mutex<Attachment>,
     read: Waits,
     write: Waits,
+    close: Waits,
 }
 
 /// Where tasks wait.
@@ -119,13 +120,19 @@ impl Shared {
     fn set_attachment(&self, attachment: Attachment) {
         let old = std::mem::replace(&mut *self.attachment(), attachment);
         drop(old);
-        self.read.wake();
-        self.write.wake();
+        self.wake();
     }
 
-    /// Lets go of both handlers. Tasks that wait are not told.
-    fn release(&self) -> [Released; 2] {
-        [Direction::Read, Direction::Write].map(|direction| self.waits(direction).release(&*self.channel, direction))
+    /// Lets all tasks that wait look again.
+    fn wake(&self) {
+        for waits in [&self.read, &self.write, &self.close] {
+            waits.wake();
+        }
+    }
+
+    /// Lets go of all handlers. Tasks that wait are not told.
+    fn release(&self) -> [Released; 3] {
+        [&self.read, &self.write, &self.close].map(|waits| waits.release(&*self.channel))
     }
 
     fn poll_ready(&self, waiter: &mut Waiter, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<()>> {
@@ -138,7 +145,7 @@ impl Shared {
                 Err(self.failed(ErrorKind::Busy, detail, "ready"))
             }
             Entered::Called => Ok(()),
-            Entered::Unknowing | Entered::Waiting => match self.look(direction, entered == Entered::Unknowing) {
+            Entered::Unknowing | Entered::Waiting => match self.look(waits, entered == Entered::Unknowing) {
                 Ok(false) => return Poll::Pending,
                 looked => looked.map(drop),
             },
@@ -147,10 +154,23 @@ impl Shared {
         Poll::Ready(result)
     }
 
+    fn poll_close(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.channel.close() {
+            Err(error) if error.is_would_block() => {}
+            closed => return Poll::Ready(closed),
+        }
+        // The waker is left before the questions below are asked: what changes from now on wakes it.
+        self.close.join(cx.waker());
+        if self.look(&self.close, true)? {
+            cx.waker().wake_by_ref(); // after others' turn: a peer that never stops sending gives closers something to do for ever
+        }
+        Poll::Pending
+    }
+
     /// Sees to it that a change wakes who waits, and says whether there is nothing to wait for.
-    fn look(&self, direction: Direction, unknowing: bool) -> Result<bool> {
+    fn look(&self, waits: &Waits, unknowing: bool) -> Result<bool> {
         let attachment = self.attachment();
-        let claim = |context| self.waits(direction).claim(&*self.channel, direction, context, unknowing);
+        let claim = |context| waits.claim(&*self.channel, context, unknowing);
         let claimed = match &*attachment {
             Attachment::Between => return Ok(false),
             Attachment::To(context) => claim(context),
@@ -164,7 +184,7 @@ impl Shared {
             },
         };
         drop(attachment);
-        let readiness = self.channel.readiness(direction);
+        let readiness = self.channel.readiness(waits.event().direction());
         match &claimed.result {
             _ if readiness.is_ready() => Ok(true),
             // The next call says so.
@@ -206,7 +226,9 @@ impl AioChannel {
     pub fn from_arc(channel: Arc<dyn Channel>) -> Self {
         channel.set_blocking(false);
         let attachment = Mutex::new(Attachment::None);
-        Self { shared: Arc::new(Shared { channel, attachment, read: Waits::default(), write: Waits::default() }) }
+        let ready = |direction| Waits::new(Event::Ready(direction));
+        let (read, write) = (ready(Direction::Read), ready(Direction::Write));
+        Self { shared: Arc::new(Shared { channel, attachment, read, write, close: Waits::new(Event::Close) }) }
     }
 
     /// The channel itself: for what does not wait, such as its name, cork and `shutdown`.
@@ -228,8 +250,7 @@ impl AioChannel {
         }
         *attachment = Attachment::To(Arc::clone(&context));
         drop(attachment);
-        self.shared.read.wake();
-        self.shared.write.wake();
+        self.shared.wake();
         Ok(Attached { shared: Arc::clone(&self.shared), context })
     }
 
@@ -454,15 +475,16 @@ impl AioChannel {
     }
 
     /// Ends our output politely within [`Limits::linger`](crate::Limits::linger), then releases everything; see
-    /// [`Channel::close`]. A task that waits to read is woken and gets [`Closed`](ErrorKind::Closed).
+    /// [`Channel::close`]. It stands beside tasks, handlers and watches that read or write: those are woken, and get
+    /// [`Closed`](ErrorKind::Closed). Any number of tasks may close; all get the one result.
     ///
     /// # Errors
-    /// As [`Channel::close`] and [`ready`](Self::ready), never would-block.
+    /// As [`Channel::close`], never would-block; [`NotAttached`](ErrorKind::NotAttached) without a loop; what setting a handler fails with.
     ///
     /// # Cancel safety
-    /// Cancel safe.
+    /// Cancel safe. One that was dropped has begun to close all the same; another call, or dropping the channel, ends it.
     pub async fn close(&self) -> Result<()> {
-        self.drive(Direction::Write, Channel::close).await
+        poll_fn(|cx| self.shared.poll_close(cx)).await
     }
 }
 

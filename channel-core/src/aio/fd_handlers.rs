@@ -215,7 +215,8 @@ impl FdHandlers {
                 AioChange::Set(handler) => Some(OnFd::new(Registration::new(handler), polled(direction))),
                 AioChange::Clear => None,
                 kept => {
-                    if let AioChange::Hold(handler) = kept {
+                    // Closing a leaf never waits, so that a closer has nothing to be called for, and learns of the end.
+                    if let AioChange::Hold(handler) | AioChange::Closer(handler) = kept {
                         self.held().push(handler);
                     }
                     if let Some(there) = slot {

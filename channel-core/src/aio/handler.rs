@@ -59,11 +59,15 @@ pub enum AioChange {
     /// dropped. For those who set no handler and have to know of the end: any number of them. A layer passes it on to the
     /// lowest channel, where it is to be released, too.
     Hold(AioHandler),
+    /// Add this handler for one who closes: called, beside whatever is set, each time a `close` that said would-block can go on, and let
+    /// go of when the channel is closed. Any number of them; each goes by [`Release`](Self::Release). What the tasks do that wait in
+    /// [`AioChannel::close`](crate::AioChannel::close). A channel whose `close` never waits holds it, as with `Hold`.
+    Closer(AioHandler),
 }
 
 impl AioChange {
     /// For implementers of [`Channel`](crate::Channel): what is to be done where `there` is set, in terms of `Keep`, `Clear`,
-    /// `Set` and `Hold` alone.
+    /// `Set`, `Hold` and `Closer`, and `Release` of another handler than that, which may be one held or added.
     ///
     /// # Errors
     /// [`Busy`](ErrorKind::Busy) for a `Claim` where there is a handler already; `layer` is what the error calls the channel.
@@ -75,7 +79,6 @@ impl AioChange {
                 return Err(Error::new(ErrorKind::Busy, layer, detail).during("set_aio_fd_handler"));
             }
             (Self::Release(handler), Some(there)) if handler.is(there) => Self::Clear,
-            (Self::Release(_), _) => Self::Keep,
             (change, _) => change,
         })
     }

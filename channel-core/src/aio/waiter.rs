@@ -1,4 +1,4 @@
-//! Who waits for one direction of a channel, and the handler that wakes them.
+//! Who waits for one direction of a channel, or for its end, and the handler that wakes them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +8,31 @@ use std::task::Waker;
 use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed};
 use crate::{Channel, Direction, Error, Result};
 
-/// The waits of one direction: at most one waiter, and the handler claimed for it.
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A direction can make progress. One waits for it at a time.
+    Ready(Direction),
+    /// `close` can go on. Any number wait for it, beside the others.
+    Close,
+}
+
+impl Event {
+    /// Whose readiness says that there is nothing to wait for.
+    pub(super) fn direction(self) -> Direction {
+        match self {
+            Self::Ready(direction) => direction,
+            Self::Close => Direction::Write,
+        }
+    }
+}
+
+/// The waits for one event: who waits, and the handler claimed for them.
 ///
 /// No lock is held while a waker is woken or dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waits {
+    event: Event,
     state: Arc<Mutex<State>>,
     /// Held while the channel is told of a change.
     claim: Mutex<Option<Claim>>,
@@ -25,7 +45,8 @@ struct State {
     /// Whether that is somebody who only polls, whose place others may take.
     polls: bool,
     last_waiter: u64,
-    waker: Option<Waker>,
+    /// Of the waiter; or of all who wait for the end.
+    wakers: Vec<Waker>,
     /// How often the handler was called.
     calls: u64,
     /// How often it had been when the one who waits last knew that there was nothing to do.
@@ -156,14 +177,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn wake(mut state: MutexGuard<'_, State>) {
-    let waker = state.waker.take();
+    let wakers = std::mem::take(&mut state.wakers);
     drop(state);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 impl Waits {
+    pub(super) fn new(event: Event) -> Self {
+        Self { event, state: Arc::default(), claim: Mutex::default() }
+    }
+
+    /// What is waited for.
+    pub(super) fn event(&self) -> Event {
+        self.event
+    }
+
+    /// Leaves `waker` with those of others who wait for the same.
+    pub(super) fn join(&self, waker: &Waker) {
+        let mut state = lock(&self.state);
+        if !state.wakers.iter().any(|known| known.will_wake(waker)) {
+            state.wakers.push(waker.clone());
+        }
+    }
+
     /// Takes the place of the one who waits, or keeps it, and leaves `waker`.
     pub(super) fn enter(&self, waiter: &mut Waiter, waker: &Waker) -> Entered {
         let mut state = lock(&self.state);
@@ -188,8 +224,8 @@ impl Waits {
         if state.seen != state.calls {
             entered = Entered::Called;
         }
-        let known = state.waker.as_ref().is_some_and(|known| known.will_wake(waker));
-        let old = if known { None } else { state.waker.replace(waker.clone()) };
+        let known = state.wakers.iter().any(|known| known.will_wake(waker));
+        let old = if known { Vec::new() } else { std::mem::replace(&mut state.wakers, vec![waker.clone()]) };
         drop(state);
         drop(old);
         entered
@@ -201,10 +237,10 @@ impl Waits {
             return;
         }
         let mut state = lock(&self.state);
-        let mut old = None;
+        let mut old = Vec::new();
         if state.waiter == waiter.place {
             state.waiter = 0;
-            old = state.waker.take();
+            old = std::mem::take(&mut state.wakers);
         }
         drop(state);
         drop(old);
@@ -223,13 +259,7 @@ impl Waits {
 
     /// Sees to it that a handler on `context` wakes whoever waits. `unknowing`: the channel is called, so that a handler which
     /// was taken off its loop is put back.
-    pub(super) fn claim(
-        &self,
-        channel: &dyn Channel,
-        direction: Direction,
-        context: &Arc<dyn AioContext>,
-        unknowing: bool,
-    ) -> Claimed {
+    pub(super) fn claim(&self, channel: &dyn Channel, context: &Arc<dyn AioContext>, unknowing: bool) -> Claimed {
         let mut claim = lock(&self.claim);
         let there = claim.as_ref().and_then(Claim::handler);
         if there.as_ref().is_some_and(|there| same(&there.context, context)) {
@@ -237,7 +267,7 @@ impl Waits {
                 if unknowing { channel.set_aio_fd_handler(AioChange::Keep, AioChange::Keep).map(drop) } else { Ok(()) };
             return Claimed { result: kept.map(|()| false), _released: Released::default(), _handler: there };
         }
-        let released = release(&mut claim, there, channel, direction);
+        let released = release(&mut claim, there, channel, self.event);
         let (state, called) = (Arc::downgrade(&self.state), Arc::downgrade(&self.state));
         let farewell = Farewell { state, released: Arc::default() };
         let released_later = Arc::clone(&farewell.released);
@@ -254,7 +284,11 @@ impl Waits {
             running.run();
         });
         let handler = AioHandler { context: Arc::clone(context), callback: Arc::clone(&callback) };
-        let result = set(channel, direction, AioChange::Claim(handler.clone()));
+        let claiming = match self.event {
+            Event::Ready(_) => AioChange::Claim(handler.clone()),
+            Event::Close => AioChange::Closer(handler.clone()),
+        };
+        let result = set(channel, self.event, claiming);
         *claim = result.is_ok().then(|| Claim {
             registration,
             callback: Arc::downgrade(&callback),
@@ -265,25 +299,20 @@ impl Waits {
     }
 
     /// Lets go of the handler, if one is claimed: no call of it starts any more. Whoever waits is not told.
-    pub(super) fn release(&self, channel: &dyn Channel, direction: Direction) -> Released {
+    pub(super) fn release(&self, channel: &dyn Channel) -> Released {
         let mut claim = lock(&self.claim);
         let there = claim.as_ref().and_then(Claim::handler);
-        release(&mut claim, there, channel, direction)
+        release(&mut claim, there, channel, self.event)
     }
 }
 
 /// Empties `claim`, whose handler is `there` unless the channel let go of it.
-fn release(
-    claim: &mut Option<Claim>,
-    there: Option<AioHandler>,
-    channel: &dyn Channel,
-    direction: Direction,
-) -> Released {
+fn release(claim: &mut Option<Claim>, there: Option<AioHandler>, channel: &dyn Channel, event: Event) -> Released {
     if let Some(claim) = claim {
         claim.released.store(true, Ordering::Release);
     }
     // A channel that was closed has let go of it.
-    let set = |handler: &AioHandler| set(channel, direction, AioChange::Release(handler.clone())).ok();
+    let set = |handler: &AioHandler| set(channel, event, AioChange::Release(handler.clone())).ok();
     let mut removed = there.as_ref().and_then(set).unwrap_or_default();
     if let Some(claim) = claim.take() {
         removed.add(claim.registration); // it may be running, although the channel let go of it long ago
@@ -296,8 +325,8 @@ fn same(one: &Arc<dyn AioContext>, other: &Arc<dyn AioContext>) -> bool {
     Arc::as_ptr(one).cast::<()>() == Arc::as_ptr(other).cast::<()>()
 }
 
-fn set(channel: &dyn Channel, direction: Direction, change: AioChange) -> Result<Removed> {
-    match direction {
+fn set(channel: &dyn Channel, event: Event, change: AioChange) -> Result<Removed> {
+    match event.direction() {
         Direction::Read => channel.set_aio_fd_handler(change, AioChange::Keep),
         Direction::Write => channel.set_aio_fd_handler(AioChange::Keep, change),
     }

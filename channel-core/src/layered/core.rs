@@ -1,19 +1,17 @@
 //! One attempt of everything a layer does: no waiting here, and no lock held beyond a call.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::engine::{Decoder, Encoder};
+use super::closing::Closing;
+use super::engine::{Decoder, Encoder, Ending};
 use super::handlers::{Event, Handlers};
 use super::outbox::Outbox;
 use super::reading::Reader;
 use super::state::{Facts, SharedFacts};
 use super::writing::{Outlet, Writer};
-use crate::{
-    AioChange, Buffer, Channel, Direction, Error, ErrorKind, Features, Limits, Mode, Name, ReadFlags, Readiness,
-    Result, Shutdown,
-};
+use crate::{Buffer, Channel, Direction, Error, ErrorKind, Features, Limits, Mode, Name, Readiness, Removed, Result};
 
 /// What a layer is made of, shared with the callbacks it gives to event loops.
 pub(super) struct Core<D, E> {
@@ -21,6 +19,7 @@ pub(super) struct Core<D, E> {
     pub(super) inner: Box<dyn Channel>,
     pub(super) limits: Limits,
     pub(super) features: Features,
+    pub(super) ending: Ending,
     pub(super) name: Name,
     pub(super) mode: Mode,
     pub(super) facts: SharedFacts,
@@ -28,11 +27,13 @@ pub(super) struct Core<D, E> {
     pub(super) writer: Outbox<Writer<E>>,
     pub(super) handlers: Handlers,
     pub(super) handshake_deadline: OnceLock<Instant>,
-    pub(super) close_deadline: OnceLock<Instant>,
+    /// When the peer's silence behind our end has lasted too long.
+    pub(super) silence: Mutex<Option<Instant>>,
+    pub(super) closing: Closing,
 }
 
 /// When a limit that starts now runs out; a limit beyond what the clock can tell is a century.
-fn deadline_in(limit: Duration) -> Instant {
+pub(super) fn deadline_in(limit: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     let now = Instant::now();
     now.checked_add(limit).or_else(|| now.checked_add(CENTURY)).unwrap_or(now)
@@ -43,7 +44,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         Outlet { layer: self.layer, inner: &*self.inner, facts: &self.facts, limits: &self.limits }
     }
 
-    fn reading(&self) -> Result<MutexGuard<'_, Reader<D, E>>> {
+    pub(super) fn reading(&self) -> Result<MutexGuard<'_, Reader<D, E>>> {
         self.reader.lock().map_err(|_| {
             let detail = "a panic inside the engine left its reading side in an unknown state";
             self.annotate(Error::new(ErrorKind::Internal, self.layer, detail), "read")
@@ -85,7 +86,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     }
 
     /// Pushes what is left from earlier calls, without waiting for a writer that is at it.
-    fn push_unsent(&self) {
+    pub(super) fn push_unsent(&self) {
         if self.facts.has(Facts::UNSENT) {
             self.post_replies();
         }
@@ -125,7 +126,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
     pub(super) fn check_open(&self, operation: &'static str) -> Result<()> {
         let facts = self.facts.load();
-        if facts.contains(Facts::CLOSED) {
+        if facts.intersects(Facts::CLOSING | Facts::CLOSED) {
             let error = Error::new(ErrorKind::Closed, self.layer, "close was called on it before");
             return Err(self.annotate(error, operation));
         }
@@ -172,7 +173,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     }
 
     /// Notes whether the layer below has yet to push what we gave it: then that is what a writer waits for.
-    fn below(&self, result: Result<()>) -> Result<()> {
+    pub(super) fn below(&self, result: Result<()>) -> Result<()> {
         self.facts.set(Facts::BELOW, matches!(&result, Err(error) if error.is_would_block()));
         result
     }
@@ -186,18 +187,82 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
     pub(super) fn try_close_write(&self) -> Result<()> {
         self.check_open("close_write")?;
-        let done = self.writing(|writer| {
-            if writer.is_done() {
+        self.end_output()
+    }
+
+    /// Sends what is held and our end, and ends the inner channel where that is due by now.
+    pub(super) fn end_output(&self) -> Result<()> {
+        let ended = self.writing(|writer| {
+            if writer.has_ended() {
                 return Ok(true);
             }
             writer.finish(self.outlet()).map(|()| false)
         });
-        if done.map_err(|error| self.annotate(error, "close_write"))? {
+        let told = |error| self.annotate(error, "close_write");
+        if ended.map_err(told)? {
             return Ok(());
         }
-        self.below(self.inner.close_write()).map_err(|error| self.annotate(error, "close_write"))?;
-        self.writing(Writer::set_done);
+        let at_once = match self.ending {
+            Ending::Below => true,
+            Ending::Own => self.inner.features().contains(Features::HALF_CLOSE),
+            Ending::ClosingHandshake { .. } => false,
+        };
+        if at_once {
+            self.below(self.inner.close_write()).map_err(told)?;
+            self.writing(Writer::set_done);
+            return Ok(());
+        }
+        self.below(self.inner.flush()).map_err(told)?;
+        self.writing(Writer::set_sent);
+        if matches!(self.ending, Ending::ClosingHandshake { .. }) {
+            self.start_silence();
+            self.facts.set(Facts::AWAITS_END, true);
+        }
+        self.facts.set(Facts::BELOW_OPEN, self.features.contains(Features::CLOSE_WRITE));
         Ok(())
+    }
+
+    /// Ends the inner channel behind our end, where both directions have ended; what cannot be done now is a later call's.
+    fn end_below(&self) {
+        let facts = self.facts.load();
+        if !facts.contains(Facts::BELOW_OPEN | Facts::READ_DONE) || facts.contains(Facts::CLOSING) {
+            return;
+        }
+        let waits = self.ending == Ending::ClosingHandshake { ends_below: false };
+        if waits && !self.discard_below() {
+            return;
+        }
+        if self.below(self.inner.close_write()).is_err_and(|error| error.is_would_block()) {
+            return;
+        }
+        self.writing(Writer::set_done);
+        // Read on: further down, too, there may be an end that asks for the other.
+        if waits || self.discard_below() {
+            self.facts.set(Facts::BELOW_OPEN, false);
+        }
+    }
+
+    /// Something came from the peer.
+    pub(super) fn heard(&self) {
+        if self.facts.has(Facts::AWAITS_END) {
+            self.start_silence();
+        }
+    }
+
+    fn start_silence(&self) {
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline_in(self.limits.linger));
+    }
+
+    /// Until when the peer may be silent, where our end asks for its own.
+    fn silence(&self, facts: Facts) -> Option<Instant> {
+        if !facts.contains(Facts::AWAITS_END) || facts.intersects(Facts::READ_DONE | Facts::CLOSING) {
+            return None;
+        }
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_silent_too_long(&self) -> bool {
+        self.silence(self.facts.load()).is_some_and(|until| until <= Instant::now())
     }
 
     pub(super) fn try_handshake(&self) -> Result<()> {
@@ -223,96 +288,13 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         }
     }
 
-    pub(super) fn try_close(&self) -> Result<()> {
-        if self.facts.has(Facts::CLOSED) {
-            return self.inner.close();
-        }
-        let deadline = *self.close_deadline.get_or_init(|| deadline_in(self.limits.linger));
-        let in_time = Instant::now() < deadline;
-        let ended =
-            if self.facts.has(Facts::OPEN) { self.try_close_write() } else { self.below(self.inner.close_write()) };
-        match ended {
-            Err(error) if error.is_would_block() && in_time => Err(error),
-            Err(error) if !error.is_would_block() => {
-                // Our own stream ended badly; the layers below can still end theirs as they should.
-                match self.below(self.inner.close_write()) {
-                    Err(below) if below.is_would_block() && in_time => Err(below),
-                    _ => self.release(Err(error)),
-                }
-            }
-            Ok(()) if in_time => match self.try_close_below() {
-                Err(error) if error.is_would_block() => Err(error),
-                // It is told what closing below came to only once.
-                closed => self.release(Ok(())).and(closed),
-            },
-            ended => self.release(ended),
-        }
-    }
-
-    /// Closes the inner channel politely, where the peer has ended its stream: then it is about to end the layers below as well, and
-    /// what it sends for that must not meet a socket that is gone, which answers with a reset and drops what we sent.
-    fn try_close_below(&self) -> Result<()> {
-        // Pieces of 16 KiB, 256 KiB in one attempt: a peer that never stops sending gives other work a turn.
-        const MOST_PIECES: usize = 16;
-        let facts = self.facts.load();
-        // A peer that cannot end its output below ends there only when it closes, perhaps when we have. What `shutdown` cannot
-        // end, `release` could not either.
-        let ends = self.features.contains(Features::CLOSE_WRITE | Features::SHUTDOWN);
-        if !ends || !facts.contains(Facts::ENDED) || facts.contains(Facts::SHUT_READ) {
-            return Ok(());
-        }
-        // Our reader has no more business there.
-        let drained = self.discard_below(MOST_PIECES);
-        self.facts.set(Facts::DRAINING, !drained);
-        if drained { self.below(self.inner.close()) } else { Err(Error::WOULD_BLOCK) }
-    }
-
-    /// Throws away what the inner channel has; says whether that ended, well or badly.
-    fn discard_below(&self, most_pieces: usize) -> bool {
-        let mut piece = [0; 16 * 1024];
-        for _ in 0..most_pieces {
-            match self.inner.readv_full(&mut [IoSliceMut::new(&mut piece)], None, ReadFlags::DONT_WAIT) {
-                Ok(0) => return true,
-                Ok(_) => {}
-                Err(error) => return !error.is_passing(),
-            }
-        }
-        false
-    }
-
-    /// Lets go of everything, abruptly; `ended` is how far politeness got.
-    pub(super) fn release(&self, ended: Result<()>) -> Result<()> {
-        self.facts.set(Facts::CLOSED, true);
-        // Without SHUTDOWN below, closing is what wakes its callers.
-        let _ = self.inner.shutdown(Shutdown::Both);
-        self.clear_handlers();
-        let inner = self.inner.close();
-        if let Ok(mut reader) = self.reader.lock() {
-            reader.clear();
-        }
-        let lost = self.writing(|writer| {
-            let lost = writer.has_lost();
-            writer.clear();
-            lost
-        });
-        match ended {
-            Err(error) if error.is_would_block() => {
-                let detail = "the peer did not take our output within Limits::linger, or a writer was still waiting";
-                Err(self.annotate(Error::new(ErrorKind::TimedOut, self.layer, detail), "close"))
-            }
-            Err(error) if lost => Err(error),
-            // Nothing of the caller's was lost: the peer was gone before our goodbye.
-            Err(_) | Ok(()) => inner,
-        }
-    }
-
     pub(super) fn readiness(&self, direction: Direction) -> Readiness {
         let facts = self.facts.load();
-        if direction == Direction::Write && facts.contains(Facts::DRAINING) && !facts.contains(Facts::CLOSED) {
-            return self.inner.readiness(Direction::Read).with_deadline(self.close_deadline.get().copied());
+        if facts.contains(Facts::CLOSING) && direction == Direction::Write && !facts.contains(Facts::CLOSED) {
+            return self.closing_readiness(facts);
         }
         let done = match direction {
-            Direction::Read => Facts::CLOSED | Facts::HELD | Facts::READ_DONE,
+            Direction::Read => Facts::CLOSING | Facts::HELD | Facts::READ_DONE,
             Direction::Write => Facts::CLOSED | Facts::WRITE_DONE,
         };
         if facts.intersects(done) && !(direction == Direction::Write && facts.intersects(Facts::UNSENT | Facts::BELOW))
@@ -321,12 +303,14 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         }
         let below = if facts.contains(Facts::LEAVING) { Direction::Write } else { direction };
         let mut answer = self.inner.readiness(below);
-        if direction == Direction::Read && facts.contains(Facts::UNSENT) {
-            answer = answer.or(self.inner.readiness(Direction::Write));
+        if direction == Direction::Read {
+            if facts.contains(Facts::UNSENT) {
+                answer = answer.or(self.inner.readiness(Direction::Write));
+            }
+            answer = answer.with_deadline(self.silence(facts));
         }
         let handshake = if facts.contains(Facts::OPEN) { None } else { self.handshake_deadline.get() };
-        let close = if direction == Direction::Write { self.close_deadline.get() } else { None };
-        answer.with_deadline(handshake.copied()).with_deadline(close.copied())
+        answer.with_deadline(handshake.copied())
     }
 }
 
@@ -334,6 +318,9 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 impl<D: Decoder, E: Encoder> Core<D, E> {
     /// Has handlers called for what this call left: bytes held, an end not yet reported, output to push.
     pub(super) fn after_call(self: &Arc<Self>) {
+        if self.facts.has(Facts::BELOW_OPEN) {
+            self.end_below();
+        }
         if !self.handlers.any() {
             return;
         }
@@ -353,10 +340,12 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             self.handlers.disarm_push(&*self.inner, true, || !self.rests(Direction::Write));
         }
         let facts = self.facts.load();
-        if facts.intersects(Facts::UNSENT | Facts::LEAVING) || facts.contains(Facts::WRITE_DONE | Facts::BELOW) {
+        if facts.intersects(Facts::UNSENT | Facts::LEAVING | Facts::CLOSE_WRITES)
+            || facts.contains(Facts::WRITE_DONE | Facts::BELOW)
+        {
             self.handlers.arm_push(&*self.inner, |direction| self.event(direction));
         }
-        if facts.contains(Facts::DRAINING) {
+        if facts.contains(Facts::CLOSE_READS) || facts.contains(Facts::BELOW_OPEN | Facts::READ_DONE) {
             self.handlers.arm_drain(&*self.inner, |direction| self.event(direction));
         }
         let deadline = self.deadline(facts);
@@ -367,6 +356,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
                 let Some(core) = core.upgrade() else { return };
                 core.handlers.schedule(Direction::Read);
                 core.handlers.schedule(Direction::Write);
+                core.handlers.schedule_closers();
             });
         }
     }
@@ -375,19 +365,18 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     pub(super) fn rests(&self, direction: Direction) -> bool {
         let facts = self.facts.load();
         match direction {
-            Direction::Read => facts.contains(Facts::READ_DONE) && !facts.contains(Facts::DRAINING),
+            Direction::Read if facts.contains(Facts::CLOSING) => !facts.contains(Facts::CLOSE_READS),
+            Direction::Read => facts.contains(Facts::READ_DONE) && !facts.contains(Facts::BELOW_OPEN),
             Direction::Write => {
-                let waits = Facts::UNSENT | Facts::BELOW | Facts::LEAVING;
-                facts.contains(Facts::WRITE_DONE) && !facts.intersects(waits)
+                let waits = Facts::UNSENT | Facts::BELOW | Facts::LEAVING | Facts::CLOSE_WRITES;
+                facts.intersects(Facts::WRITE_DONE | Facts::CLOSING) && !facts.intersects(waits)
             }
         }
     }
 
-    /// Removes both handlers, here and below.
-    pub(super) fn clear_handlers(&self) {
-        let nothing = |_| -> Event { Arc::new(|| {}) };
-        // A loop that went first has nothing to clear.
-        let _ = self.handlers.change(self.layer, &*self.inner, AioChange::Clear, AioChange::Clear, nothing, |_| false);
+    /// Removes all handlers, here and below, for good. Dropping what is returned may run anything.
+    pub(super) fn remove_handlers(&self) -> Removed {
+        self.handlers.remove_all(&*self.inner)
     }
 
     /// When the limit runs out that is running now.
@@ -396,8 +385,8 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             return None;
         }
         let handshake = if facts.contains(Facts::OPEN) { None } else { self.handshake_deadline.get().copied() };
-        let close = self.close_deadline.get().copied();
-        handshake.into_iter().chain(close).min()
+        let close = if facts.contains(Facts::CLOSING) { self.closing.deadline() } else { None };
+        handshake.into_iter().chain(close).chain(self.silence(facts)).min()
     }
 
     pub(super) fn event(self: &Arc<Self>, direction: Direction) -> Event {
@@ -405,9 +394,18 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         Arc::new(move || {
             let Some(core) = core.upgrade() else { return };
             core.push_unsent();
-            if direction == Direction::Read && core.facts.has(Facts::DRAINING) {
-                core.handlers.schedule(Direction::Write); // who closes waits for that; who reads was told of the end
+            if core.facts.has(Facts::CLOSING) {
+                // Who closes waits for this, and may use the write handler for it; who reads or writes was told of the end.
+                core.handlers.schedule(Direction::Write);
+                core.handlers.schedule_closers();
                 return;
+            }
+            if core.facts.has(Facts::BELOW_OPEN) {
+                core.end_below();
+                if direction == Direction::Read && core.facts.has(Facts::READ_DONE) {
+                    core.after_call(); // to come to rest, or to go on waiting for the end below
+                    return;
+                }
             }
             if direction == Direction::Write {
                 let waits = || core.facts.load().intersects(Facts::UNSENT | Facts::LEAVING);

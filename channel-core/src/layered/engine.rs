@@ -13,6 +13,22 @@ use std::io::{IoSlice, IoSliceMut};
 
 use crate::{Buffer, Result};
 
+/// How a protocol ends its streams, and so what [`Channel::close_write`](crate::Channel::close_write) does behind what the encoder's
+/// [`finish`](Encoder::finish) gives, and what [`Channel::close`](crate::Channel::close) waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It has no end of its own: a stream ends where that of the channel below does.
+    Below,
+    /// Each direction has an end of its own, which says nothing of the other, as the close_notify of TLS (RFC 8446 §6.1).
+    Own,
+    /// One end asks for the other, as the Close frames of WebSocket do (RFC 6455 §5.5.1, §7.1.1): the channel below is ended when both are
+    /// through, and not right behind ours.
+    ClosingHandshake {
+        /// Whether this side then ends the channel below, rather than waiting for the peer to do so: the server.
+        ends_below: bool,
+    },
+}
+
 /// The time before data.
 ///
 /// When it returns an error the connection is over: what it put into `out` before that (an alert, an HTTP status) is still
@@ -30,6 +46,11 @@ pub trait Handshake<D, E>: Send + 'static {
     /// Tells the handshake that `cause` ended it from outside (a deadline, a limit), and asks for a last word to the
     /// peer in its protocol.
     fn abort(&mut self, cause: &crate::Error, out: &mut Buffer);
+
+    /// What the encoder that it yields says; known from the start, for features are. The default is [`Ending::Below`].
+    fn ending(&self) -> Ending {
+        Ending::Below
+    }
 }
 
 /// How far a handshake got.
@@ -130,6 +151,11 @@ pub trait Encoder: Send + 'static {
     fn finish(&mut self, out: &mut Buffer) -> Result<()> {
         let _ = out;
         Ok(())
+    }
+
+    /// How the protocol ends; always the same answer. The default is [`Ending::Below`].
+    fn ending(&self) -> Ending {
+        Ending::Below
     }
 }
 

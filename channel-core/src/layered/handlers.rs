@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::{AioChange, AioHandler, Channel, Direction, Registration, Removed, Result, Timer};
+use crate::{AioChange, AioHandler, Channel, Direction, Error, ErrorKind, Registration, Removed, Result, Timer};
 
 /// The registrations of a layer.
 #[derive(Debug, Default)]
@@ -22,7 +22,11 @@ pub(super) struct Handlers {
 struct Slots {
     read: Option<Arc<Registration>>,
     write: Option<Arc<Registration>>,
-    /// Whether the inner channel has our read handler, which calls `read`, or `write` where `close` waits for the end below.
+    /// Those of closers, beside the two.
+    closers: Vec<Arc<Registration>>,
+    /// The channel was closed, or dropped: nothing is set any more.
+    over: bool,
+    /// Whether the inner channel has our read handler, which calls `read`, or closers where `close` waits for the end below.
     reads: bool,
     /// Whether the inner channel has our write handler, which pushes what the layer holds and then calls `write`.
     pushes: bool,
@@ -38,6 +42,28 @@ impl Slots {
         match direction {
             Direction::Read => self.read.as_ref(),
             Direction::Write => self.write.as_ref(),
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.read.is_some() || self.write.is_some() || !self.closers.is_empty()
+    }
+
+    /// Adds the handler of a closer, or takes it away, if `change` is that: what is left of it to do.
+    fn change_closer(&mut self, change: AioChange, removed: &mut Removed) -> AioChange {
+        match change {
+            AioChange::Closer(handler) => {
+                self.closers.push(Registration::new(handler));
+                AioChange::Keep
+            }
+            AioChange::Release(handler) => match self.closers.iter().position(|known| known.handler().is(&handler)) {
+                Some(at) => {
+                    removed.add(self.closers.swap_remove(at));
+                    AioChange::Keep
+                }
+                None => AioChange::Release(handler),
+            },
+            change => change,
         }
     }
 }
@@ -62,6 +88,13 @@ impl Handlers {
         let _given = (read.clone(), write.clone());
         let mut slots = self.lock();
         let mut removed = Removed::nothing();
+        if slots.over {
+            let error = Error::new(ErrorKind::Closed, layer, "close was called on it before");
+            return Err(error.during("set_aio_fd_handler"));
+        }
+        let closers = slots.closers.len();
+        let (read, write) = (slots.change_closer(read, &mut removed), slots.change_closer(write, &mut removed));
+        let lost_closer = slots.closers.len() < closers;
         let resolve =
             |change: AioChange, there: Option<&Arc<Registration>>| change.resolve(there.map(|it| it.handler()), layer);
         let (read, write) = (resolve(read, slots.read.as_ref())?, resolve(write, slots.write.as_ref())?);
@@ -74,11 +107,11 @@ impl Handlers {
         };
         let mut down_read = down(&read, Direction::Read);
         let mut down_write = down(&write, Direction::Write);
-        if slots.pushes && slots.write.is_none() && !kept(&read) && kept(&write) {
+        if slots.pushes && slots.write.is_none() && (!kept(&read) || lost_closer) && kept(&write) {
             // It was set for the handler that goes now, on its loop; what is still unsent sets it anew.
             down_write = AioChange::Clear;
         }
-        if slots.reads && slots.read.is_none() && !kept(&write) && kept(&read) {
+        if slots.reads && slots.read.is_none() && (!kept(&write) || lost_closer) && kept(&read) {
             down_read = AioChange::Clear; // likewise, by a `close` that still waits
         }
         // On the loop of a handler that goes, perhaps; what still runs out sets it anew.
@@ -109,12 +142,32 @@ impl Handlers {
             }
             (slots.reads, slots.pushes) = (false, false);
         }
-        self.any.store(slots.read.is_some() || slots.write.is_some(), Ordering::Release);
+        self.any.store(slots.any(), Ordering::Release);
         drop(slots);
         drop(timer);
         // What was removed may do anything when it is dropped: not under the lock.
         removed.extend(result?);
         Ok(removed)
+    }
+
+    /// Removes all, here and below, for good.
+    pub(super) fn remove_all(&self, inner: &dyn Channel) -> Removed {
+        let mut removed = Removed::nothing();
+        let mut slots = self.lock();
+        slots.over = true;
+        let timer = slots.deadline.take();
+        let closers = std::mem::take(&mut slots.closers);
+        for registration in [slots.read.take(), slots.write.take()].into_iter().flatten().chain(closers) {
+            removed.add(registration);
+        }
+        (slots.reads, slots.pushes) = (false, false);
+        self.any.store(false, Ordering::Release);
+        // A loop, or a channel, that went first has nothing to clear.
+        let below = inner.set_aio_fd_handler(AioChange::Clear, AioChange::Clear);
+        drop(slots);
+        drop(timer);
+        removed.extend(below.unwrap_or_default());
+        removed
     }
 
     /// Whether anybody set a handler.
@@ -158,13 +211,21 @@ impl Handlers {
         }
     }
 
+    /// Has the handlers of closers run soon.
+    pub(super) fn schedule_closers(&self) {
+        let closers = self.lock().closers.clone();
+        for closer in closers {
+            closer.schedule();
+        }
+    }
+
     /// Makes the inner channel tell us when it takes more, so that what the layer holds leaves by itself.
     pub(super) fn arm_push(&self, inner: &dyn Channel, event: impl Fn(Direction) -> Event) {
         let mut slots = self.lock();
         if slots.pushes {
             return;
         }
-        let Some(registration) = slots.write.as_ref().or(slots.read.as_ref()) else {
+        let Some(registration) = slots.write.as_ref().or(slots.read.as_ref()).or(slots.closers.first()) else {
             return;
         };
         let context = Arc::clone(registration.context());
@@ -173,13 +234,15 @@ impl Handlers {
         slots.pushes = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Set(handler)).is_ok();
     }
 
-    /// Makes the inner channel tell us when it can be read, for a `close` that waits for the end below.
+    /// Makes the inner channel tell us when it can be read, for those who wait for the end below.
     pub(super) fn arm_drain(&self, inner: &dyn Channel, event: impl Fn(Direction) -> Event) {
         let mut slots = self.lock();
         if slots.reads {
             return;
         }
-        let Some(registration) = slots.write.as_ref() else { return };
+        let Some(registration) = slots.write.as_ref().or(slots.read.as_ref()).or(slots.closers.first()) else {
+            return;
+        };
         let context = Arc::clone(registration.context());
         let handler = AioHandler { context, callback: event(Direction::Read) };
         // Without it the limit of `close` is what calls the handler.
@@ -212,7 +275,8 @@ impl Handlers {
         if slots.deadline.as_ref().map(|(set, _)| *set) == deadline {
             return;
         }
-        let registration = slots.of(Direction::Read).or_else(|| slots.of(Direction::Write));
+        let registration =
+            slots.of(Direction::Read).or_else(|| slots.of(Direction::Write)).or_else(|| slots.closers.first());
         let new =
             deadline.zip(registration).map(|(at, registration)| (at, Timer::set(registration.context(), at, expired)));
         let old = std::mem::replace(&mut slots.deadline, new);

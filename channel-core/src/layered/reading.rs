@@ -4,7 +4,7 @@ use std::io::IoSliceMut;
 use std::time::Instant;
 
 use super::core::Core;
-use super::engine::{Advance, Decoded, Decoder, Encoder, Handshake, Sink, Stopped};
+use super::engine::{Advance, Decoded, Decoder, Encoder, Ending, Handshake, Sink, Stopped};
 use super::state::Facts;
 use crate::{Buffer, Channel, Error, ErrorKind, Features, ReadFlags, Result};
 
@@ -88,6 +88,14 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             }
             Ok(Step::Ended) => self.end_result(core, relaxed),
             Err(error) => {
+                let error = if error.is_would_block() && core.is_silent_too_long() {
+                    let detail = "nothing came from the peer for Limits::linger after our end, and its own is missing";
+                    let error = core.annotate(Error::new(ErrorKind::TimedOut, core.layer, detail), "read");
+                    self.fail(error.clone());
+                    error
+                } else {
+                    error
+                };
                 // Nothing to do until the peer sends: an idle connection holds no memory.
                 self.input.release();
                 self.held.release();
@@ -229,6 +237,9 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             self.lends = false;
             return Ok(());
         }
+        if seen {
+            core.heard();
+        }
         match lent {
             Ok(0) if !seen => self.inner_ended(core),
             Ok(_) => {}
@@ -259,6 +270,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         match core.inner.readv_full(&mut into, None, ReadFlags::DONT_WAIT) {
             Ok(0) => self.inner_ended(core),
             Ok(count) => {
+                core.heard();
                 self.input.commit(count);
                 self.more = true;
             }
@@ -308,7 +320,11 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             } else {
                 let input = self.input.as_mut_slice();
                 // Where the peer takes nothing, it may have said why: that is read before anything is made of it.
-                let (step, _) = core.with_out(|out| handshake.advance(input, ended, out));
+                let (step, _) = core.with_out(|out| {
+                    let step = handshake.advance(input, ended, out);
+                    core.facts.set(Facts::REFUSED, step.is_err() && !ended && !out.is_empty());
+                    step
+                });
                 // A corked layer below keeps nothing of a handshake; what does not go now goes with the next attempt.
                 let _ = core.inner.flush();
                 step
@@ -351,6 +367,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             self.more = true;
             core.install(encoder);
             core.facts.set(Facts::HELD, !self.input.is_empty());
+            core.facts.set(Facts::SHAKES_HANDS, matches!(core.ending, Ending::ClosingHandshake { .. }));
             core.facts.set(Facts::OPEN, true);
         }
         Ok(())
@@ -390,6 +407,15 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         core.facts.set(Facts::HELD | Facts::LEAVING, false);
         core.facts.set(Facts::READ_DONE | Facts::OPEN, true);
         error
+    }
+
+    /// Whether the peer has ended its stream, if not as we would have it: would-block where it has not, and what kept it from that.
+    pub(super) fn peer_ended(&self) -> Result<()> {
+        match &self.end {
+            None => Err(Error::WOULD_BLOCK),
+            Some(End::Failed(error)) if error.kind() != ErrorKind::Refused => Err(error.clone()),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Frees what is held.

@@ -34,8 +34,20 @@ bitflags! {
         const BELOW = 1 << 9;
         /// The stream to us ended as its protocol wants it.
         const ENDED = 1 << 12;
-        /// `close` waits for the peer to end the layers below, too: for something to read there.
-        const DRAINING = 1 << 13;
+        /// `close` has begun: new reads and writes are refused.
+        const CLOSING = 1 << 13;
+        /// `close` waits for something to read from the inner channel.
+        const CLOSE_READS = 1 << 14;
+        /// `close` waits for the inner channel to take something, or to be closed.
+        const CLOSE_WRITES = 1 << 15;
+        /// It is open, and its protocol has a closing handshake.
+        const SHAKES_HANDS = 1 << 16;
+        /// Our end has left; the inner channel is to be ended when the peer's has come.
+        const BELOW_OPEN = 1 << 17;
+        /// Our end has left and asks for the peer's: silence is measured.
+        const AWAITS_END = 1 << 18;
+        /// The handshake failed, and the peer was told why: that is on its way.
+        const REFUSED = 1 << 19;
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Writer<E> {
     /// Plaintext gathered while corked.
     plain: Buffer,
     corked: bool,
-    ending: Ending,
+    end: End,
     /// Why writes fail, once they do.
     refusal: Option<Error>,
     /// Whether [`Encoder::pump`] failed: it is not asked again, for its last word is in `out` already.
@@ -28,11 +28,14 @@ pub(super) struct Writer<E> {
     sent: u64,
 }
 
+/// How far our end is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
+enum End {
     No,
-    /// The engine's end is in `out`, or gone.
+    /// It is in `out`, or gone.
     Encoded,
+    /// It has left through the channels below, which stay open.
+    Sent,
     /// The inner channel's write side is ended too.
     Done,
 }
@@ -76,7 +79,7 @@ impl<E: Encoder> Writer<E> {
             out: Buffer::new(),
             plain: Buffer::new(),
             corked: false,
-            ending: Ending::No,
+            end: End::No,
             refusal: None,
             pump_failed: false,
             out_has_data: false,
@@ -138,7 +141,7 @@ impl<E: Encoder> Writer<E> {
 
     fn push_encoded(&mut self, to: Outlet<'_>) -> Result<()> {
         loop {
-            if self.out.len() < REPLIES_BELOW && !self.pump_failed {
+            if self.out.len() < REPLIES_BELOW && !self.pump_failed && self.end != End::Done {
                 if let Some(encoder) = &mut self.encoder {
                     if let Err(error) = encoder.pump(&mut self.out) {
                         self.pump_failed = true;
@@ -218,7 +221,7 @@ impl<E: Encoder> Writer<E> {
         if self.encoder.is_none() {
             return Err(Error::new(ErrorKind::NotOpen, layer, "call handshake first"));
         }
-        if self.ending != Ending::No {
+        if self.end != End::No {
             return Err(Error::new(ErrorKind::BrokenPipe, layer, "our output was ended with close_write"));
         }
         Ok(())
@@ -335,7 +338,7 @@ impl<E: Encoder> Writer<E> {
     }
 
     pub(super) fn flush(&mut self, to: Outlet<'_>) -> Result<()> {
-        if self.ending == Ending::No {
+        if self.end == End::No {
             self.writable(to.layer)?;
         }
         self.push_gathered(to, true)
@@ -364,7 +367,7 @@ impl<E: Encoder> Writer<E> {
     }
 
     fn encode_end(&mut self, to: Outlet<'_>) -> Result<()> {
-        if self.ending != Ending::No || self.refusal.is_some() {
+        if self.end != End::No || self.refusal.is_some() {
             return Ok(());
         }
         if !self.plain.is_empty() {
@@ -376,17 +379,26 @@ impl<E: Encoder> Writer<E> {
                 return Err(self.encoding_failed(error, before, to));
             }
         }
-        self.ending = Ending::Encoded;
+        self.end = End::Encoded;
         to.facts.set(Facts::WRITE_DONE, true);
         Ok(())
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        self.ending == Ending::Done
+    /// Whether our end has left.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.end, End::Sent | End::Done)
     }
 
+    /// Our end has left; the inner channel stays open.
+    pub(super) fn set_sent(&mut self) {
+        if self.end != End::Done {
+            self.end = End::Sent;
+        }
+    }
+
+    /// The inner channel is ended, too: nothing can follow.
     pub(super) fn set_done(&mut self) {
-        self.ending = Ending::Done;
+        self.end = End::Done;
     }
 
     /// Gives idle storage back.
@@ -396,9 +408,10 @@ impl<E: Encoder> Writer<E> {
     }
 
     /// Frees what is held.
-    pub(super) fn clear(&mut self) {
+    pub(super) fn clear(&mut self, facts: &SharedFacts) {
         self.out.clear();
         self.plain.clear();
         self.release();
+        self.publish(facts);
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::{
     AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Name, ReadFlags, Readiness, Removed, Result,
@@ -96,7 +97,7 @@ impl Channel for BufferChannel {
     }
 
     fn features(&self) -> Features {
-        Features::SHUTDOWN | Features::SEEKABLE | Features::CLOSE_WRITE
+        Features::SHUTDOWN | Features::SEEKABLE | Features::CLOSE_WRITE | Features::HALF_CLOSE
     }
 
     fn why_not(&self, feature: Features) -> Option<String> {
@@ -196,6 +197,10 @@ impl Channel for BufferChannel {
         drop(state);
         self.handlers.clear();
         Ok(())
+    }
+
+    fn close_by(&self, _: Instant) -> Result<()> {
+        self.close()
     }
 
     fn seek(&self, position: SeekFrom) -> Result<u64> {

@@ -5,6 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crate::{
     AioChange, Channel, Direction, Error, FdHandlers, Features, Name, ReadFlags, Readiness, Removed, Result, Shutdown,
@@ -49,7 +50,7 @@ impl Channel for NullChannel {
     }
 
     fn features(&self) -> Features {
-        Features::SHUTDOWN | Features::SEEKABLE | Features::CLOSE_WRITE
+        Features::SHUTDOWN | Features::SEEKABLE | Features::CLOSE_WRITE | Features::HALF_CLOSE
     }
 
     fn why_not(&self, feature: Features) -> Option<String> {
@@ -113,6 +114,10 @@ impl Channel for NullChannel {
         self.closed.store(true, Ordering::Release);
         self.handlers.clear();
         Ok(())
+    }
+
+    fn close_by(&self, _: Instant) -> Result<()> {
+        self.close()
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {

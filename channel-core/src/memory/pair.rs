@@ -5,6 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -219,7 +220,7 @@ impl Channel for MemoryChannel {
     }
 
     fn features(&self) -> Features {
-        Features::SHUTDOWN | Features::CLOSE_WRITE | Features::READ_MSG_PEEK | Features::READ_BUF
+        Features::SHUTDOWN | Features::CLOSE_WRITE | Features::HALF_CLOSE | Features::READ_MSG_PEEK | Features::READ_BUF
     }
 
     fn why_not(&self, feature: Features) -> Option<String> {
@@ -299,6 +300,10 @@ impl Channel for MemoryChannel {
         self.end(Shutdown::Both);
         self.handlers.clear();
         Ok(())
+    }
+
+    fn close_by(&self, _: Instant) -> Result<()> {
+        self.close()
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {

@@ -5,6 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use channel_core::{AioChange, Channel, Direction, Error, Features, ReadFlags, Readiness, Removed, Result, WriteFlags};
 
@@ -62,6 +63,9 @@ impl Channel for Unending {
     }
     fn close(&self) -> Result<()> {
         self.0.close()
+    }
+    fn close_by(&self, deadline: Instant) -> Result<()> {
+        self.0.close_by(deadline)
     }
     fn seek(&self, position: SeekFrom) -> Result<u64> {
         self.0.seek(position)

@@ -6,6 +6,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use channel_core::{
     AioChange, Channel, Direction, Error, ErrorKind, Features, Mode, Name, ReadFlags, Readiness, Removed, Result,
@@ -201,11 +202,12 @@ impl Adverse {
         })
     }
 
-    fn finish(&self) -> Result<()> {
+    /// Closes the channel below: by `deadline`, or within its own linger.
+    fn finish(&self, deadline: Option<Instant>) -> Result<()> {
         self.reading.end();
         self.writing.end();
         loop {
-            match self.inner.close() {
+            match deadline.map_or_else(|| self.inner.close(), |deadline| self.inner.close_by(deadline)) {
                 // Not by `Mode`, which takes turns with other callers: close waits for none of them.
                 Err(error) if error.is_would_block() && self.mode.is_blocking() => {
                     self.inner.readiness(Direction::Write).block(None)?;
@@ -357,8 +359,13 @@ impl Channel for Adverse {
     }
 
     fn close(&self) -> Result<()> {
-        let result = self.finish();
+        let result = self.finish(None);
         self.noted(Called::new("close"), |_| 0, self.told("close", result))
+    }
+
+    fn close_by(&self, deadline: Instant) -> Result<()> {
+        let result = self.finish(Some(deadline));
+        self.noted(Called::new("close_by"), |_| 0, self.told("close", result))
     }
 
     fn seek(&self, position: SeekFrom) -> Result<u64> {

@@ -99,7 +99,9 @@ pub fn c3_cork_and_delay_change_no_byte(setup: &Setup) {
         far.put(b"y");
         assert_eq!(answer.join(), b"y");
     }
-    near.drive(Direction::Write, channel_core::Channel::close).expect("close");
+    let answering = far.answer();
+    near.close().expect("close");
+    drop(answering.join());
     near.set_cork(true);
     near.set_delay(true);
     near.set_cork(false);

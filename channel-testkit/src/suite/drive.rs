@@ -20,6 +20,20 @@ fn set(channel: &dyn Channel, direction: Direction, change: AioChange) -> Result
 pub(super) fn on_event_loop<T>(
     channel: &Arc<dyn Channel>,
     direction: Direction,
+    attempt: impl FnMut(&dyn Channel) -> Result<T>,
+) -> Result<T> {
+    on_event_loop_as(AioChange::Claim, channel, direction, attempt)
+}
+
+/// Closes, each time a closer's handler on an event loop of this thread was called.
+pub(super) fn close_on_event_loop(channel: &Arc<dyn Channel>) -> Result<()> {
+    on_event_loop_as(AioChange::Closer, channel, Direction::Write, Channel::close)
+}
+
+fn on_event_loop_as<T>(
+    as_what: fn(AioHandler) -> AioChange,
+    channel: &Arc<dyn Channel>,
+    direction: Direction,
     mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
 ) -> Result<T> {
     let first = attempt(&**channel);
@@ -31,7 +45,10 @@ pub(super) fn on_event_loop<T>(
     let told = Told { due: Arc::clone(&due), event_loop: event_loop.clone() };
     let handler = AioHandler::new(event_loop.clone(), move || told.due.store(true, Ordering::Relaxed));
     let callback = Arc::downgrade(&handler.callback);
-    drop(set(&**channel, direction, AioChange::Claim(handler))?);
+    match set(&**channel, direction, as_what(handler)) {
+        Err(error) if error.is_closed() => return attempt(&**channel), // meanwhile
+        set => drop(set?),
+    }
     let done = loop {
         while !due.swap(false, Ordering::Relaxed) {
             event_loop.run_once(None)?;
@@ -87,6 +104,10 @@ pub(super) mod under_tokio {
         attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> Result<T> {
         block_on(channel, async |channel| channel.drive(direction, attempt).await)
+    }
+
+    pub(in super::super) fn close(channel: &Arc<dyn Channel>) -> Result<()> {
+        block_on(channel, async |channel| channel.close().await)
     }
 
     /// One read, by tokio's own trait.

@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use channel_core::{Channel, ChannelExt, Direction, Features, ReadFlags, Readiness, Result, WriteFlags};
+use channel_core::{Channel, ChannelExt, Direction, Features, ReadFlags, Readiness, Result, WriteFlags, layers};
 use std::io::{IoSlice, IoSliceMut};
 
 use super::drive;
@@ -242,9 +242,36 @@ impl End {
         let ended = if self.has_feature(Features::CLOSE_WRITE) {
             self.drive(Direction::Write, Channel::close_write)
         } else {
-            self.drive(Direction::Write, Channel::close)
+            self.close()
         };
         ended.unwrap_or_else(|error| panic!("ending the output failed: {error:?}"));
+    }
+
+    /// Closes, and waits for it as the mode has it.
+    pub(super) fn close(&self) -> Result<()> {
+        match self.mode {
+            Mode::Blocking => self.channel.close(),
+            Mode::NonBlocking => self.poll(Direction::Write, Channel::close),
+            Mode::EventLoop => drive::close_on_event_loop(&self.channel),
+            #[cfg(feature = "tokio")]
+            Mode::Tokio => drive::under_tokio::close(&self.channel),
+        }
+    }
+
+    /// What a peer does in the background: reads to the end, then closes, too; what it read, and how that ended.
+    pub(super) fn answer(&self) -> Task<(Vec<u8>, Result<()>)> {
+        let end = self.clone();
+        Task::spawn(move || {
+            let read = end.take_to_end();
+            // Of an end whose peer is gone by then it may say so; that is the other's clause.
+            let _ = end.close();
+            read
+        })
+    }
+
+    /// Whether reading goes on after `close_write` in every layer, so that the end of the lowest channel follows at once.
+    pub(super) fn half_closes(&self) -> bool {
+        layers(&*self.channel).all(|layer| layer.features().contains(Features::HALF_CLOSE))
     }
 
     /// Reads without waiting, and fails the clause unless that would block.

@@ -52,7 +52,9 @@ pub fn o1_box_and_arc_behave_as_the_channel(setup: &Setup) {
         assert_eq!(near.drive(Direction::Read, |_| outer.read(&mut buf)).expect("a read"), 1);
         assert_eq!(buf[0], b'5');
     }
+    let answering = far.answer();
     near.drive(Direction::Write, |_| shared.close()).expect("close");
+    drop(answering.join());
     let closed = near.read(&mut [0; 4]);
     assert!(closed.as_ref().is_err_and(Error::is_closed), "close did not reach the channel when shared: {closed:?}");
 }

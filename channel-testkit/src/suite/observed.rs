@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use channel_core::{
     AioChange, Channel, Direction, ErrorKind, Features, ReadFlags, Readiness, Removed, Result, Shutdown, WriteFlags,
@@ -226,6 +227,9 @@ impl Channel for Observed {
 
     fn close(&self) -> Result<()> {
         self.step("close", || self.inner.close())
+    }
+    fn close_by(&self, deadline: Instant) -> Result<()> {
+        self.step("close_by", || self.inner.close_by(deadline))
     }
 
     fn seek(&self, position: SeekFrom) -> Result<u64> {

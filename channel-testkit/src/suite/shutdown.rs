@@ -10,7 +10,7 @@ use channel_core::{Channel, ChannelExt, Direction, Error, Features, Limits, Resu
 use super::end::{End, Task, UNBOUNDED, assert_stream, stream};
 use super::files::{Watched, assert_released, file_behind, polled, watched};
 use super::object::in_background;
-use super::setup::{endless, small_limits};
+use super::setup::endless;
 use super::write::drain_or_wait;
 use super::{Options, Setup};
 
@@ -83,7 +83,7 @@ pub fn s2_shutdown_never_blocks(setup: &Setup) {
     // Somebody is in the polite end.
     let (near, _far) = setup.endless_pair();
     near.fill(0, UNBOUNDED);
-    let closing = in_background(&near, |near| near.drive(Direction::Write, Channel::close));
+    let closing = in_background(&near, |near| near.close());
     closing.until_asleep();
     let shut = setup.promptly("shutdown while somebody closes", || near.shutdown(Shutdown::Both));
     // Closing may be over already.
@@ -108,44 +108,36 @@ pub fn s2_shutdown_never_blocks(setup: &Setup) {
 /// \[S3\] `close` ends our output politely within the linger, wakes a blocked reader, and releases the descriptors when the last
 /// call has left; it is idempotent, and later calls get `Closed`.
 pub fn s3_close_is_polite_bounded_and_final(setup: &Setup) {
-    let close = |near: &End| near.drive(Direction::Write, Channel::close);
     let (near, far) = setup.pair();
     near.set_cork(true);
     near.write_whole(&stream(0, 2000)).expect("a corked write");
-    let reading = in_background(&far, End::take_to_end);
+    let answering = far.answer();
     setup.step("closing with output held");
-    close(&near).expect("close with a peer that reads");
-    let (bytes, ended) = reading.join();
-    drop(far); // not before: our goodbyes below the top one may still be on their way
+    near.close().expect("close with a peer that reads and answers");
+    let (bytes, ended) = answering.join();
     assert!(ended.is_ok(), "the peer saw close as {ended:?}");
     assert_eq!(bytes.len(), 2000, "bytes that arrived before the end that close made");
     assert_stream(0, &bytes);
     assert_closed(&near);
-    let again = close(&near);
+    let again = near.close();
     assert!(again.is_ok(), "a second close gave {again:?}");
 
-    let linger = Duration::from_millis(50);
-    let limits = Limits { linger, ..Limits::default() };
-    let (near, far) = setup.pair_with(&Options { limits, ..Options::default() });
+    let (near, far) = setup.pair();
     // The eventfds that wake its waiters a channel may keep as long as it lives.
     let files: Vec<Watched> =
         watched(polled(&*near).into_iter().filter(|file| !file_behind(file).contains("eventfd")).collect());
     let reader = in_background(&near, |near| near.read_some(&mut [0; 8]));
     reader.until_asleep();
+    let answering = far.answer();
     setup.step("closing while a reader is blocked");
-    close(&near).expect("close while a reader is blocked");
+    near.close().expect("close while a reader is blocked");
     setup.step("waiting for a reader that close should wake");
     let read = reader.join();
     let woken = matches!(read, Ok(0)) || read.as_ref().is_err_and(Error::is_closed);
     assert!(woken, "a blocked read ended by close gave {read:?}");
+    drop(answering.join());
     drop(far);
     assert_released(&files, "closed, with nobody inside");
-
-    let limits = Limits { linger, ..small_limits() };
-    let (near, _far) = setup.pair_with(&Options { small_buffers: true, limits, ..Options::default() });
-    near.fill(0, UNBOUNDED);
-    setup.promptly("close with output that the peer does not read", || drop(close(&near)));
-    assert_closed(&near);
 }
 
 /// \[S4\] Dropping a channel never blocks, sends nothing more, and leaks nothing.
@@ -218,7 +210,7 @@ fn block_both(near: &End) -> Blocked {
     Blocked { reader, writer, taken, stop }
 }
 
-fn assert_closed(near: &End) {
+pub(super) fn assert_closed(near: &End) {
     let mut results = vec![
         ("read", near.read_some(&mut [0; 8]).map(drop)),
         ("write", near.write_some(b"x").map(drop)),

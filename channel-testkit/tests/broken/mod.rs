@@ -8,6 +8,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use channel_core::{AioChange, Channel, Direction, Features, ReadFlags, Readiness, Removed, Result, WriteFlags};
 
@@ -97,6 +98,7 @@ mutant! {
     close_write => on_close_write() -> Result<()>;
     shutdown => on_shutdown(how: Shutdown) -> Result<()>;
     close => on_close() -> Result<()>;
+    close_by => on_close_by(deadline: Instant) -> Result<()>;
     seek => on_seek(position: SeekFrom) -> Result<u64>;
     readiness => on_readiness(direction: Direction) -> Readiness;
     set_aio_fd_handler => on_set_aio_fd_handler(read: AioChange, write: AioChange) -> Result<Removed>;

@@ -130,9 +130,15 @@ impl Decoder {
     /// side ends, for it may still have data to write \[E3\]; RFC 6455 §5.5.1 lets an endpoint wait so.
     fn closed(&mut self, close: CloseFrame) -> Result<()> {
         self.shared.lock().peer_close = Some(close.clone());
-        self.stage = Stage::Closed;
         if !close.is_failure() {
-            return Ok(());
+            if !self.rules.in_message {
+                self.stage = Stage::Closed;
+                return Ok(());
+            }
+            // What is missing of a message will not come (RFC 6455 §5.4); what we still write may.
+            let cause = error(ErrorKind::UnexpectedEof, "the peer closed inside a fragmented message");
+            self.stage = Stage::Failed(cause.clone());
+            return Err(cause);
         }
         let code = close.code.unwrap_or_default();
         let cause =

@@ -1,6 +1,6 @@
 //! What goes out: bytes to frames.
 
-use channel_core::engine::{self, Source};
+use channel_core::engine::{self, Ending, Source};
 use channel_core::{Buffer, ErrorKind, Result};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -19,12 +19,13 @@ const UNIT: usize = 64 * 1024;
 pub(crate) struct Encoder {
     /// Where a client's mask keys come from; a server masks nothing (RFC 6455 §5.1).
     keys: Option<Keys>,
+    ending: Ending,
     shared: Shared,
 }
 
 impl Encoder {
-    pub(super) fn new(role: Role, shared: Shared) -> Self {
-        Self { keys: (role == Role::Client).then(Keys::default), shared }
+    pub(super) fn new(role: Role, ending: Ending, shared: Shared) -> Self {
+        Self { keys: (role == Role::Client).then(Keys::default), ending, shared }
     }
 
     /// Puts the header of a frame into `out` and returns its mask key.
@@ -62,15 +63,17 @@ fn mask_into(key: [u8; 4], bytes: &[u8], out: &mut Buffer) {
 impl engine::Encoder for Encoder {
     fn pump(&mut self, out: &mut Buffer) -> Result<()> {
         let mut notes = self.shared.lock();
-        if notes.close_made {
-            return Ok(());
+        if !notes.close_made {
+            if let Some((_, close)) = notes.failure.clone() {
+                notes.close_made = true;
+                drop(notes);
+                return self.close(&close, out);
+            }
         }
-        if let Some((_, close)) = notes.failure.clone() {
-            notes.close_made = true;
-            drop(notes);
-            return self.close(&close, out);
-        }
-        let (pong, ping) = (notes.pong_due.take(), notes.ping_due.take());
+        // Behind our Close frame pings are still answered, until the peer's has come (RFC 6455 §5.5.2); nothing else follows it.
+        let over = notes.close_made && (notes.peer_close.is_some() || notes.failure.is_some());
+        let pong = notes.pong_due.take().filter(|_| !over);
+        let ping = notes.ping_due.take().filter(|_| !notes.close_made);
         drop(notes);
         if let Some(payload) = pong {
             self.control(Control::Pong, payload.as_slice(), out)?;
@@ -125,6 +128,10 @@ impl engine::Encoder for Encoder {
         notes.close_made = true;
         drop(notes);
         self.close(&close, out)
+    }
+
+    fn ending(&self) -> Ending {
+        self.ending
     }
 }
 

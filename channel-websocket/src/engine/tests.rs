@@ -54,7 +54,7 @@ struct End {
 impl End {
     fn new(role: Role) -> Self {
         let shared = Shared::default();
-        let (decoder, encoder) = open(role, LIMIT, &shared);
+        let (decoder, encoder) = open(role, false, LIMIT, &shared);
         Self { decoder, encoder, shared, heard: Vec::new(), replied: false, input: Vec::new() }
     }
 
@@ -300,7 +300,7 @@ fn a_64_bit_length_is_streamed_and_may_be_cut_anywhere() {
 fn a_layer_above_is_lent_what_was_decoded() {
     for us in BOTH {
         let (wire, plain) = conversation(us);
-        let (mut decoder, _) = open(us, LIMIT, &Shared::default());
+        let (mut decoder, _) = open(us, false, LIMIT, &Shared::default());
         let mut heard: Vec<u8> = Vec::new();
         let mut rest = &wire[..];
         let mut held = Buffer::new();
@@ -393,15 +393,30 @@ fn our_close_says_what_was_chosen_else_the_peers_code_else_1000() {
 }
 
 #[test]
-fn data_still_arrives_after_our_close_and_pings_are_not_answered() {
+fn data_still_arrives_after_our_close_and_pings_are_answered_until_the_peers() {
     for us in BOTH {
         let mut end = End::new(us);
         end.finish();
         end.hear_all(&frame(us, 0x82, b"late")).unwrap();
         end.hear_all(&frame(us, 0x89, b"?")).unwrap();
         assert_eq!(end.heard, b"late");
-        assert_eq!(end.pump(), b"", "nothing follows our Close");
+        assert_eq!(open_frame(us, &end.pump()), (0x8a, b"?".to_vec()), "RFC 6455 §5.5.2: not yet received a Close");
+        end.hear_all(&frame(us, 0x89, b"!")).unwrap();
         assert_eq!(end.hear_all(&close_frame(us, 1000, "")).unwrap(), Stopped::End);
+        assert_eq!(end.pump(), b"", "nothing follows both Closes");
+    }
+}
+
+#[test]
+fn a_close_inside_a_fragmented_message_is_no_clean_end_and_is_answered() {
+    for us in BOTH {
+        let mut end = End::new(us);
+        end.hear_all(&frame(us, 0x02, b"half of it")).unwrap();
+        let error = end.hear_all(&close_frame(us, 1001, "going")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(end.heard, b"half of it");
+        assert!(end.say(&[b"we go on"]).is_ok(), "what we have to say, the peer may read");
+        assert_eq!(open_close(us, &end.finish()), (1001, String::new()));
     }
 }
 

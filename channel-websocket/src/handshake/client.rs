@@ -1,6 +1,6 @@
 //! The client's side of the upgrade.
 
-use channel_core::engine::{Advance, Handshake};
+use channel_core::engine::{Advance, Ending, Handshake};
 use channel_core::{Buffer, Error, ErrorKind, Limits, Result};
 use tungstenite::handshake::client::{Request, Response, generate_key, generate_request};
 use tungstenite::handshake::derive_accept_key;
@@ -105,12 +105,16 @@ impl Handshake<Decoder, Encoder> for ClientHandshake {
             origin: self.options.origin.clone(),
             host: self.options.host.clone(),
         });
-        let (decoder, encoder) = engine::open(Role::Client, self.frame_bytes, &self.shared);
+        let (decoder, encoder) = engine::open(Role::Client, self.options.half_close, self.frame_bytes, &self.shared);
         Ok(Advance::Open { consumed: length, decoder, encoder })
     }
 
     /// HTTP has no word for it.
     fn abort(&mut self, _: &Error, _: &mut Buffer) {}
+
+    fn ending(&self) -> Ending {
+        engine::ending(Role::Client, self.options.half_close)
+    }
 }
 
 /// The request may hold credentials: it is not shown.

@@ -1,6 +1,6 @@
 //! The server's side of the upgrade.
 
-use channel_core::engine::{Advance, Handshake};
+use channel_core::engine::{Advance, Ending, Handshake};
 use channel_core::{Buffer, Error, ErrorKind, Limits, Result};
 use tungstenite::error::{Error as Cause, ProtocolError};
 use tungstenite::handshake::machine::TryParse;
@@ -193,7 +193,8 @@ impl Handshake<Decoder, Encoder> for ServerHandshake {
                 self.answer(&response, out)?;
                 // The handshake completes once, so nothing is there yet.
                 let _ = self.facts.set(facts);
-                let (decoder, encoder) = engine::open(Role::Server, self.frame_bytes, &self.shared);
+                let (decoder, encoder) =
+                    engine::open(Role::Server, self.options.half_close, self.frame_bytes, &self.shared);
                 Ok(Advance::Open { consumed: length, decoder, encoder })
             }
             Ok(None) if ended => {
@@ -216,6 +217,10 @@ impl Handshake<Decoder, Encoder> for ServerHandshake {
         };
         // It can only fail on a response that cannot be written, and this one can.
         let _ = self.reject(status, out);
+    }
+
+    fn ending(&self) -> Ending {
+        engine::ending(Role::Server, self.options.half_close)
     }
 }
 

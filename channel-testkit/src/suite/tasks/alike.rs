@@ -3,6 +3,7 @@
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use channel_core::{Channel, ChannelExt, Direction, Error, Features, Limits, Result};
 
@@ -51,7 +52,7 @@ fn outcome<T: std::fmt::Debug>(result: Result<T>) -> String {
 
 /// One end after another, up to close, with the calls that block.
 fn blocking_outcomes(setup: &Setup) -> Vec<String> {
-    let (near, far) = setup.pair();
+    let (near, far) = setup.pair_with(&closing_soon());
     let near = near.in_mode(Mode::Blocking);
     far.put(b"0123456789");
     far.end_output();
@@ -86,6 +87,11 @@ fn blocking_outcomes(setup: &Setup) -> Vec<String> {
     outcomes
 }
 
+/// Whoever closes need not wait long for a peer that makes no more calls.
+fn closing_soon() -> Options {
+    Options { limits: Limits { linger: Duration::from_millis(50), ..Limits::default() }, ..Options::default() }
+}
+
 struct Tasks<'a> {
     recorder: &'a Arc<Recorder>,
     setup: &'a Setup,
@@ -100,7 +106,7 @@ impl Tasks<'_> {
     /// As [`blocking_outcomes`], with the calls of tasks.
     fn outcomes(&self) -> Vec<String> {
         let setup = self.setup;
-        let (near, far) = setup.pair();
+        let (near, far) = setup.pair_with(&closing_soon());
         let aio = for_tasks(&near);
         far.put(b"0123456789");
         far.end_output();

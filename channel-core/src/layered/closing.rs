@@ -1,0 +1,267 @@
+//! `close`: an operation of its own, which ends what is left of both directions, politely as long as there is time.
+//!
+//! Whoever comes first begins it; from then on reads and writes say `Closed`. An attempt waits for nothing and is made under a lock
+//! of its own, so that closers take turns; between attempts none of them holds anything. The one result is everybody's.
+
+use std::io::IoSliceMut;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Instant;
+
+use super::core::{Core, deadline_in};
+use super::engine::{Decoder, Encoder, Ending};
+use super::state::Facts;
+use crate::{Channel, Direction, Error, ErrorKind, Features, ReadFlags, Readiness, Removed, Result, Shutdown};
+
+/// A `close` that may be under way.
+#[derive(Debug, Default)]
+pub(super) struct Closing {
+    /// What it came to; locked during an attempt.
+    outcome: Mutex<Option<Result<()>>>,
+    /// Who makes the attempt: what that lets go of may call us again.
+    attempting: Mutex<Option<ThreadId>>,
+    deadline: Mutex<Option<Instant>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Closing {
+    /// When politeness ends, once somebody closes.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        *lock(&self.deadline)
+    }
+
+    /// Sets the deadline, unless there is an earlier one, and says which it is.
+    fn end_by(&self, deadline: Instant) -> Instant {
+        let mut known = lock(&self.deadline);
+        let earliest = known.map_or(deadline, |known| known.min(deadline));
+        *known = Some(earliest);
+        earliest
+    }
+}
+
+/// The right to make an attempt.
+struct Attempt<'a>(&'a Closing);
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.attempting) = None;
+    }
+}
+
+/// How far politeness got.
+enum Politeness {
+    /// There is more to wait for.
+    Waits,
+    /// There is nothing more to wait for: what our own end came to, and closing the channel below.
+    Done { ended: Result<()>, below: Result<()> },
+}
+
+/// Pieces of 16 KiB that one attempt throws away: a peer that never stops sending gives other work a turn.
+const MOST_PIECES: usize = 16;
+
+impl<D: Decoder, E: Encoder> Core<D, E> {
+    /// One attempt to close by `deadline`, or within the linger.
+    pub(super) fn try_close(self: &Arc<Self>, deadline: Option<Instant>) -> Result<()> {
+        let closing = &self.closing;
+        let us = thread::current().id();
+        if *lock(&closing.attempting) == Some(us) {
+            let detail = "this thread is inside close already, in what that lets go of";
+            return Err(self.annotate(Error::new(ErrorKind::WouldDeadlock, self.layer, detail), "close"));
+        }
+        let deadline = closing.end_by(deadline.unwrap_or_else(|| deadline_in(self.limits.linger)));
+        let mut outcome = lock(&closing.outcome);
+        if let Some(outcome) = &*outcome {
+            return outcome.clone();
+        }
+        *lock(&closing.attempting) = Some(us);
+        let attempt = Attempt(closing);
+        if !self.facts.has(Facts::CLOSING) {
+            self.facts.set(Facts::CLOSING, true);
+            // Reading and writing are over: who waits for either is told.
+            self.handlers.schedule(Direction::Read);
+            self.handlers.schedule(Direction::Write);
+        }
+        let politeness = self.be_polite(deadline);
+        let late = Instant::now() >= deadline;
+        let (ended, below) = match politeness {
+            Politeness::Waits if !late => return Err(Error::WOULD_BLOCK),
+            Politeness::Waits => (Err(Error::WOULD_BLOCK), None),
+            Politeness::Done { ended, below } => (ended, Some(below)),
+        };
+        let (result, removed) = self.release(ended, below);
+        *outcome = Some(result.clone());
+        drop(outcome);
+        drop(attempt);
+        drop(removed); // the user's, who may do anything in it
+        result
+    }
+
+    /// Does what can be done now: sends what is left and our end, throws away what has come, ends and closes what is below.
+    fn be_polite(&self, deadline: Instant) -> Politeness {
+        self.facts.set(Facts::CLOSE_READS | Facts::CLOSE_WRITES, false);
+        if !self.facts.has(Facts::OPEN) {
+            // A handshake that is given up: its last word is on its way, and nothing more is said.
+            return match self.below(self.inner.close_by(deadline)) {
+                Err(error) if error.is_would_block() => self.waits(Facts::CLOSE_WRITES),
+                below => Politeness::Done { ended: Ok(()), below },
+            };
+        }
+        // Before our own end: a peer may take nothing before we have taken what it sends.
+        let reads = self.discard();
+        let ended = match self.end_output() {
+            Err(error) if error.is_would_block() => {
+                // Behind the peer's end the ends of the layers below are on their way, and two who both wait for room would wait for ever.
+                let reads = reads || !self.discard_below();
+                let reads = if reads { Facts::CLOSE_READS } else { Facts::empty() };
+                return self.waits(Facts::CLOSE_WRITES | reads);
+            }
+            ended => ended,
+        };
+        if reads && self.facts.has(Facts::SHAKES_HANDS) {
+            return self.waits(Facts::CLOSE_READS);
+        }
+        if self.ends_below_first() {
+            // Any other failure it tells when it is closed.
+            if self.below(self.inner.close_write()).is_err_and(|error| error.is_would_block()) {
+                let reads = if self.discard_below() { Facts::empty() } else { Facts::CLOSE_READS };
+                return self.waits(Facts::CLOSE_WRITES | reads);
+            }
+        }
+        if self.awaits_end_below() && !self.discard_below() {
+            return self.waits(Facts::CLOSE_READS);
+        }
+        match self.below(self.inner.close_by(deadline)) {
+            Err(error) if error.is_would_block() => self.waits(Facts::CLOSE_WRITES),
+            below => Politeness::Done { ended, below },
+        }
+    }
+
+    fn waits(&self, facts: Facts) -> Politeness {
+        self.facts.set(facts, true);
+        Politeness::Waits
+    }
+
+    /// Decodes what has come and throws it away; says whether the peer's end is still to come.
+    fn discard(&self) -> bool {
+        let mut piece = [0; 16 * 1024];
+        for _ in 0..MOST_PIECES {
+            if self.facts.has(Facts::READ_DONE) {
+                return false;
+            }
+            self.push_unsent();
+            let read =
+                self.reading().and_then(|mut reader| reader.read(self, &mut [IoSliceMut::new(&mut piece)], false));
+            match read {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.is_passing(),
+            }
+        }
+        true
+    }
+
+    /// Whether the channel below is ended before the peer has ended it. A client that shakes hands leaves that to the server.
+    fn ends_below_first(&self) -> bool {
+        let waits =
+            self.facts.has(Facts::SHAKES_HANDS) && self.ending == Ending::ClosingHandshake { ends_below: false };
+        self.features.contains(Features::CLOSE_WRITE) && !waits
+    }
+
+    /// Whether the peer is about to end the channel below, since its own stream has ended: what it still sends must not meet a socket
+    /// that is gone, which answers with a reset and drops what we sent.
+    fn awaits_end_below(&self) -> bool {
+        // A peer that cannot end its output below ends there only when it closes, perhaps when we have; and what we shut down ourselves
+        // has no end to come.
+        let ends = self.features.contains(Features::CLOSE_WRITE | Features::SHUTDOWN);
+        let facts = self.facts.load();
+        let ended = match self.ending {
+            Ending::ClosingHandshake { .. } => facts.contains(Facts::READ_DONE),
+            Ending::Below | Ending::Own => facts.contains(Facts::ENDED),
+        };
+        ends && (ended || facts.contains(Facts::REFUSED)) && !facts.contains(Facts::SHUT_READ)
+    }
+
+    /// Throws away what the inner channel has; says whether that ended, well or badly.
+    pub(super) fn discard_below(&self) -> bool {
+        let mut piece = [0; 16 * 1024];
+        for _ in 0..MOST_PIECES {
+            match self.inner.readv_full(&mut [IoSliceMut::new(&mut piece)], None, ReadFlags::DONT_WAIT) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return !error.is_passing(),
+            }
+        }
+        false
+    }
+
+    /// Lets go of everything, abruptly where politeness did not come to its end. What the handlers were is the caller's to drop.
+    fn release(&self, ended: Result<()>, below: Option<Result<()>>) -> (Result<()>, Removed) {
+        let late = matches!(&ended, Err(error) if error.is_would_block());
+        let below = below.unwrap_or_else(|| self.close_below_now());
+        self.facts.set(Facts::CLOSED, true);
+        let removed = self.remove_handlers();
+        let peer_ended = match self.reader.lock() {
+            Ok(mut reader) => {
+                let ended = reader.peer_ended();
+                reader.clear();
+                ended
+            }
+            Err(_) => Ok(()), // what a panic left is told by calls that need it
+        };
+        let lost = self.writing(|writer| {
+            let lost = writer.has_lost();
+            writer.clear(&self.facts);
+            lost
+        });
+        let timed_out = |detail| Err(self.annotate(Error::new(ErrorKind::TimedOut, self.layer, detail), "close"));
+        let asked = self.facts.has(Facts::SHAKES_HANDS) && !self.facts.has(Facts::SHUT_READ);
+        let result = match ended {
+            _ if lost && late => timed_out("the peer did not take our output within Limits::linger"),
+            Err(error) if lost => Err(error),
+            Ok(()) if lost => {
+                let detail = "output that was taken could not be sent";
+                Err(self.annotate(Error::new(ErrorKind::BrokenPipe, self.layer, detail), "close"))
+            }
+            _ if asked && matches!(&peer_ended, Err(error) if error.is_would_block()) => {
+                timed_out("the peer did not answer our end within Limits::linger")
+            }
+            _ if asked => peer_ended.and(below),
+            // Nothing of the caller's was lost: the peer was gone before our goodbye.
+            _ => below,
+        };
+        (result, removed)
+    }
+
+    /// Closes the inner channel without waiting any more.
+    fn close_below_now(&self) -> Result<()> {
+        match self.inner.close_by(Instant::now()) {
+            Err(error) if error.is_would_block() => {
+                // A channel of somebody else's that takes its time all the same: it is cut off, and goes when it is dropped.
+                let _ = self.inner.shutdown(Shutdown::Both);
+                let detail = "the channel below was not closed within Limits::linger";
+                Err(self.annotate(Error::new(ErrorKind::TimedOut, self.layer, detail), "close"))
+            }
+            closed => closed,
+        }
+    }
+
+    /// What closers wait for.
+    pub(super) fn closing_readiness(&self, facts: Facts) -> Readiness {
+        let (reads, writes) = (facts.contains(Facts::CLOSE_READS), facts.contains(Facts::CLOSE_WRITES));
+        let held = reads && facts.contains(Facts::HELD) && !facts.contains(Facts::READ_DONE);
+        if held || !(reads || writes) {
+            return Readiness::Ready;
+        }
+        let read = || self.inner.readiness(Direction::Read);
+        let write = || self.inner.readiness(Direction::Write);
+        let answer = match (reads, writes) {
+            (true, true) => read().or(write()),
+            (true, false) => read(),
+            _ => write(),
+        };
+        answer.with_deadline(self.closing.deadline())
+    }
+}
