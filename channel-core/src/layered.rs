@@ -37,7 +37,7 @@ use writing::Writer;
 
 use crate::{
     AioChange, Channel, Direction, Error, Features, Limits, Mode, Name, ReadFlags, Readiness, Removed, Result,
-    Shutdown, WriteFlags, check_read, check_write,
+    Shutdown, WriteFlags, check_read, check_write, layers,
 };
 
 /// A protocol over another channel: [`Channel`] implemented once for every [`engine`].
@@ -84,6 +84,10 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         limits: Limits,
     ) -> Self {
         inner.set_blocking(false);
+        let asks = |layer: &dyn Channel| {
+            layer.features() & (Features::CLOSE_WRITE | Features::HALF_CLOSE) == Features::CLOSE_WRITE
+        };
+        let asks_below = layers(&*inner).any(asks);
         let mut features = (inner.features() & carried(ending)) | Features::READ_BUF;
         if ending == Ending::Own {
             features.set(Features::HALF_CLOSE, features.contains(Features::CLOSE_WRITE));
@@ -95,6 +99,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
                 limits,
                 features,
                 ending,
+                asks_below,
                 name: Name::default(),
                 mode: Mode::default(),
                 facts: SharedFacts::new(facts),

@@ -20,6 +20,8 @@ pub(super) struct Core<D, E> {
     pub(super) limits: Limits,
     pub(super) features: Features,
     pub(super) ending: Ending,
+    /// Whether a layer below has an end that asks for the peer's.
+    pub(super) asks_below: bool,
     pub(super) name: Name,
     pub(super) mode: Mode,
     pub(super) facts: SharedFacts,
@@ -236,8 +238,8 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             return;
         }
         self.writing(Writer::set_done);
-        // Read on: further down, too, there may be an end that asks for the other.
-        if waits || self.discard_below() {
+        // Read on: further down, too, there may be an end that asks for the other, and only calls from here bring it about.
+        if (waits || self.discard_below()) && !self.asks_below {
             self.facts.set(Facts::BELOW_OPEN, false);
         }
     }
