@@ -170,7 +170,7 @@ pub fn o4_no_io_outside_a_call(setup: &Setup) {
 }
 
 /// What a reader waits for.
-fn waits_for(near: &End) -> Vec<(usize, Direction)> {
+pub(super) fn waits_for(near: &End) -> Vec<(usize, Direction)> {
     match near.readiness(Direction::Read) {
         Readiness::Ready => Vec::new(),
         Readiness::Wait(interests) => {
