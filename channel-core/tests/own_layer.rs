@@ -4,19 +4,20 @@
 #[allow(dead_code, unreachable_pub, reason = "the example is a program, whose main is not called here")]
 mod own_layer;
 
-use channel_core::{Layered, MemoryChannel, Result};
+use channel_core::{Channel, Layered, MemoryChannel, Result};
 use channel_testkit::suite::Options;
 use own_layer::{InvertDecoder, InvertEncoder, invert};
 
 type Inverted = Layered<InvertDecoder, InvertEncoder>;
 
-fn memory(options: &Options) -> Result<(MemoryChannel, MemoryChannel)> {
-    MemoryChannel::pair_with_capacity(if options.small_buffers { 1 } else { 64 * 1024 })
+fn memory(options: &Options) -> Result<(Box<dyn Channel>, MemoryChannel)> {
+    let (near, far) = MemoryChannel::pair_with_capacity(if options.small_buffers { 1 } else { 64 * 1024 })?;
+    Ok((options.behind_gate(near), far))
 }
 
 fn inverted(options: &Options) -> Result<(Inverted, Inverted)> {
     let (near, far) = memory(options)?;
-    Ok((invert(Box::new(near), options.limits.clone()), invert(Box::new(far), options.limits.clone())))
+    Ok((invert(near, options.limits.clone()), invert(Box::new(far), options.limits.clone())))
 }
 
 fn inverted_twice(options: &Options) -> Result<(Inverted, Inverted)> {
@@ -25,6 +26,6 @@ fn inverted_twice(options: &Options) -> Result<(Inverted, Inverted)> {
 }
 
 channel_testkit::conformance! {
-    mod own_layer_over_memory = |options: &Options| inverted(options);
-    mod own_layer_over_own_layer_over_memory = |options: &Options| inverted_twice(options);
+    mod own_layer_over_memory [gate] = |options: &Options| inverted(options);
+    mod own_layer_over_own_layer_over_memory [gate] in [non_blocking, event_loop] = |options: &Options| inverted_twice(options);
 }

@@ -51,10 +51,12 @@ fn shrink(options: &Options, near: SocketChannel, far: SocketChannel) -> Result<
     Ok((near, far))
 }
 
+// Once it is connected a socket with a path is like one of a pair, and one that was accepted like one that connected: these are run in
+// the modes that differ most.
 channel_testkit::conformance! {
-    mod unix_pair = |options: &Options| pair(options);
-    mod unix_path = |options: &Options| path(options);
-    mod unix_path_server = |options: &Options| path(options).map(|(client, server)| (server, client));
+    mod unix_pair [descriptors] = |options: &Options| pair(options);
+    mod unix_path [descriptors] in [blocking] = |options: &Options| path(options);
+    mod unix_path_server [descriptors] in [event_loop] = |options: &Options| path(options).map(|(client, server)| (server, client));
     mod tcp_client = |options: &Options| tcp(options);
-    mod tcp_server = |options: &Options| tcp(options).map(|(client, server)| (server, client));
+    mod tcp_server [] in [non_blocking, tokio] = |options: &Options| tcp(options).map(|(client, server)| (server, client));
 }

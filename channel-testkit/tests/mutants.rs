@@ -19,26 +19,26 @@ use channel_core::{
 };
 use channel_socket::SocketChannel;
 use channel_testkit::suite::Mode::{Blocking, NonBlocking};
-use channel_testkit::suite::{CLAUSES, Clause, IntoPair, Mode, Options, Setup};
+use channel_testkit::suite::{CLAUSES, Clause, Options, Setup};
 use channel_testkit::watchdog;
 
 // What the broken channels are made of is itself sound.
 channel_testkit::conformance! {
-    mod nothing_broken = |options: &Options| {
+    mod nothing_broken [gate] = |options: &Options| {
         let (near, far) = gated_memory(options);
         (Mutant::over(near), far)
     };
-    mod hello = |options: &Options| {
+    mod hello [gate, handshake] = |options: &Options| {
         let (near, far) = gated_memory(options);
         (Hello::new(options).over(near), Hello::new(options).over(far))
     };
 }
 
 /// Runs the clause of `promise` over a near end broken in a way that it must notice, and say so in these words.
-fn caught<P: IntoPair + 'static>(promise: &str, mode: Mode, says: &str, maker: fn(&Options) -> P) {
+fn caught(promise: &str, says: &str, setup: Setup) {
     let clause = CLAUSES.iter().find(|clause| clause.promise() == promise).expect("a clause for the promise");
     watchdog::run(&format!("mutants::{}", clause.name()), || {
-        let setup = Setup::new(mode, maker).patience(Duration::from_secs(1));
+        let setup = setup.patience(Duration::from_secs(1));
         let run = catch_unwind(AssertUnwindSafe(|| clause.run(&setup)));
         let Err(panic) = run else { panic!("{clause:?} did not notice") };
         let words = panic.downcast_ref::<String>().expect("words");
@@ -54,12 +54,12 @@ fn promise(mutant: &str) -> String {
 
 /// Declares the mutants: a test for each, and the list of their names.
 macro_rules! mutants {
-    ($($(#[$doc:meta])* $name:ident in $mode:ident says $says:literal: $maker:expr;)+) => {
+    ($($(#[$doc:meta])* $name:ident $([$($declared:ident),+])? in $mode:ident says $says:literal: $maker:expr;)+) => {
         $(
             $(#[$doc])*
             #[test]
             fn $name() {
-                caught(&promise(stringify!($name)), $mode, $says, $maker);
+                caught(&promise(stringify!($name)), $says, Setup::new($mode, $maker)$($(.$declared())+)?);
             }
         )+
 
@@ -71,6 +71,14 @@ macro_rules! mutants {
 fn near(options: &Options, how: impl FnOnce(Mutant) -> Mutant) -> (Mutant, MemoryChannel) {
     let (near, far) = memory(options);
     (how(Mutant::over(near)), far)
+}
+
+/// A near end whose handshake takes three times as long as it may.
+fn late_hello(options: &Options) -> (Mutant, Mutant) {
+    let (near, far) = memory(options);
+    let mut patient = options.clone();
+    patient.limits.handshake *= 3;
+    (Hello::new(&patient).over(near), Hello::new(options).over(far))
 }
 
 fn not_released(change: AioChange) -> AioChange {
@@ -148,6 +156,14 @@ mutants! {
         let (near, far) = memory(options);
         near.set_blocking(false);
         (near, far)
+    };
+    /// A non-blocking close waits all the same, for its linger.
+    m1_lingers in Blocking says "a non-blocking close": |options| {
+        let linger = options.limits.linger;
+        near(options, |near| near.on_close(move |inner| {
+            inner.wait(Direction::Read, Some(linger))?;
+            inner.close()
+        }))
     };
     /// `DONT_WAIT` sets the mode for good.
     m2 in Blocking says "after DONT_WAIT": |options| near(options, |near| {
@@ -304,6 +320,28 @@ mutants! {
             }
         })
     });
+    /// What was gathered is let go of when the peer is gone, and only a write of one's own meets the end.
+    w7_forgotten in NonBlocking says "flush says that all is well": |options| near(options, |near| {
+        let held = Held::default();
+        let [gathered, pushed] = [held.clone(), held.clone()];
+        near.on_write(move |inner, bufs, fds, flags| {
+            match gathered.push(inner).and_then(|()| inner.writev_full(bufs, fds, flags)) {
+                Err(error) if error.is_would_block() => gathered.keep(bufs, 4096),
+                done => done,
+            }
+        })
+        .on_flush(move |inner| match pushed.push(inner) {
+            Err(error) if error.is_disconnected() => {
+                pushed.forget();
+                Ok(())
+            }
+            done => done,
+        })
+        .on_readiness(move |inner, direction| match held.is_empty() {
+            true => inner.readiness(direction),
+            false => inner.readiness(Direction::Write).or(inner.readiness(direction)),
+        })
+    });
     /// Flush leaves alone what is corked.
     w8 in Blocking says "waits for corked bytes that were flushed": |options| near(options, |near| {
         let held = Held::default();
@@ -373,6 +411,22 @@ mutants! {
         })
         .on_flush(move |inner| held.push_all(inner))
     });
+    /// Uncorking only lets go of the cork; uncorking once more pushes.
+    c2_later in NonBlocking says "what set_cork(false) should have pushed": |options| near(options, |near| {
+        let held = Held::default();
+        let [corking, kept] = [held.clone(), held.clone()];
+        near.on_set_cork(move |inner, cork| {
+            if !cork && !corking.is_on() {
+                let _ = corking.push(inner);
+            }
+            corking.turn(cork);
+        })
+        .on_write(move |inner, bufs, fds, flags| match kept.is_on() {
+            true => kept.keep(bufs, 4096),
+            false => inner.writev_full(bufs, fds, flags),
+        })
+        .on_flush(move |inner| held.push_all(inner))
+    });
     /// Delay holds back until flushed.
     c3 in NonBlocking says "delay hint": |options| near(options, |near| {
         let held = Held::default();
@@ -400,7 +454,7 @@ mutants! {
         })
     });
     /// Every end is a truncation.
-    e2 in Blocking says "RELAXED_EOF": |options| near(options, |near| {
+    e2 [tells_a_cut] in Blocking says "RELAXED_EOF": |options| near(options, |near| {
         near.on_read(|inner, bufs, fds, flags| match inner.readv_full(bufs, fds, flags) {
             Ok(0) if room(bufs) > 0 => Err(Error::new(ErrorKind::UnexpectedEof, "memory", "cut off")),
             done => done,
@@ -414,6 +468,8 @@ mutants! {
             false => inner.close_write(),
         })
     });
+    /// A cut passes for a clean end, though the protocol has one of its own.
+    e2_unnoticed [tells_a_cut] in Blocking says "made a clean one": memory;
     /// `close_write` ends reading, too.
     e4 in Blocking says "readiness said otherwise": |options| near(options, |near| {
         near.on_close_write(|inner| {
@@ -440,6 +496,19 @@ mutants! {
         .on_shutdown(move |inner, how| {
             let _guard = lock(&same);
             inner.shutdown(how)
+        })
+    });
+    /// Shutdown is refused while somebody closes.
+    s2_refused in Blocking says "shutdown while somebody closes gave Err": |options| near(options, |near| {
+        let closing = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&closing);
+        near.on_close(move |inner| {
+            closing.store(true, Ordering::SeqCst);
+            inner.close()
+        })
+        .on_shutdown(move |inner, how| match seen.load(Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::Busy, "memory", "somebody closes")),
+            false => inner.shutdown(how),
         })
     });
     /// A second close fails.
@@ -495,6 +564,11 @@ mutants! {
             done => done,
         })
     });
+    /// Drop waits for the peer, as long as close would.
+    s4_lingers in Blocking says "drop with output held": |options| {
+        let linger = options.limits.linger;
+        near(options, |near| near.on_drop(move |inner| drop(inner.wait(Direction::Read, Some(linger)))))
+    };
     /// Each answer leaks a count.
     d1 in Blocking says "a descriptor is still open": |options| near(options, |near| {
         near.on_readiness(|inner, direction| {
@@ -504,7 +578,7 @@ mutants! {
         })
     });
     /// Received descriptors are inherited by whatever is executed.
-    d2 in Blocking says "would be inherited": |_| near_socket(|near| {
+    d2 [descriptors] in Blocking says "would be inherited": |_| near_socket(|near| {
         near.on_read(|inner, bufs, fds, flags| {
             let Some(fds) = fds else { return inner.readv_full(bufs, None, flags) };
             let count = inner.readv_full(bufs, Some(&mut *fds), flags)?;
@@ -515,7 +589,7 @@ mutants! {
         })
     });
     /// Descriptors go with the second byte.
-    d3 in Blocking says "the first byte and the descriptors": |_| near_socket(|near| {
+    d3 [descriptors] in Blocking says "the first byte and the descriptors": |_| near_socket(|near| {
         near.on_write(|inner, bufs, fds, flags| {
             let bytes = bytes_of(bufs);
             if fds.is_empty() || bytes.len() < 2 {
@@ -526,7 +600,7 @@ mutants! {
         })
     });
     /// Descriptors nobody asked for are closed.
-    d4 in Blocking says "after one that was not asked for": |_| near_socket(|near| {
+    d4 [descriptors] in Blocking says "after one that was not asked for": |_| near_socket(|near| {
         near.on_read(|inner, bufs, fds, flags| {
             let mut unasked = Vec::new();
             inner.readv_full(bufs, fds.or(Some(&mut unasked)), flags)
@@ -677,13 +751,15 @@ mutants! {
         })
     });
     /// The handler waits for the descriptor alone.
-    h9 in NonBlocking says "the limit of a handshake passed": |options| {
+    h9 [handshake] in NonBlocking says "the limit of a handshake passed": |options| {
         let (near, far) = memory(options);
         let near = Hello::new(options).over(near).on_set_aio_fd_handler(Channel::set_aio_fd_handler);
         (near, Hello::new(options).over(far))
     };
+    /// The limit passes, and it takes three times as long.
+    h9_late [handshake] in NonBlocking says "had passed twice before its read handler was called": late_hello;
     /// Where a message was cut in the middle of a unit of two bytes, the other one is not waited for.
-    h10 in NonBlocking says "1 of 130 bytes arrived and then the rest": |options| {
+    h10 [gate] in NonBlocking says "1 of 130 bytes arrived and then the rest": |options| {
         let (near, far) = gated_memory(options);
         let at = AtomicUsize::new(0);
         let near = Mutant::over(near).on_read(move |inner, bufs, fds, flags| {
@@ -777,6 +853,8 @@ mutants! {
         let (near, far) = memory(options);
         (Ahead::default().over(near), far)
     };
+    /// The limit passes, and it takes three times as long.
+    a3_late [handshake] in NonBlocking says "was done when its limit had passed twice": late_hello;
     /// Whatever loop it is given, it stays with the first.
     a4 in NonBlocking says "descriptors polled by the loop that a task has left": |options| near(options, |near| {
         let first = OnceLock::new();
@@ -796,13 +874,13 @@ mutants! {
         near.on_set_aio_fd_handler(|inner, read, write| inner.set_aio_fd_handler(not_released(read), not_released(write)))
     });
     /// Writes pass before the handshake.
-    n1 in NonBlocking says "write before the handshake gave": |options| {
+    n1 [handshake] in NonBlocking says "write before the handshake gave": |options| {
         let (near, far) = memory(options);
         let near = Hello::new(options).over(near).on_write(Channel::writev_full);
         (near, Hello::new(options).over(far))
     };
     /// Each call begins from the start.
-    n2 in NonBlocking says "byte 0 of the stream is wrong": |options| {
+    n2 [handshake] in NonBlocking says "byte 0 of the stream is wrong": |options| {
         let (near, far) = memory(options);
         let hello = Hello::new(options);
         let near = hello.over(near).on_handshake(move |inner| {
@@ -812,14 +890,16 @@ mutants! {
         (near, Hello::new(options).over(far))
     };
     /// No deadline.
-    n3 in Blocking says "a handshake whose peer is silent": |options| {
+    n3 [handshake] in Blocking says "a handshake whose peer is silent": |options| {
         let (near, far) = memory(options);
         let hello = Hello::new(options);
         let near = hello.over(near).on_handshake(move |inner| hello.run(inner, false));
         (near, Hello::new(options).over(far))
     };
+    /// The limit passes, and it takes three times as long.
+    n3_late [handshake] in Blocking says "and its limit is 150ms": late_hello;
     /// Each step leaks a count.
-    n4 in NonBlocking says "a descriptor is still open": |options| {
+    n4 [handshake] in NonBlocking says "a descriptor is still open": |options| {
         let (near, far) = gated_memory(options);
         let hello = Hello::new(options);
         let near = hello.over(near).on_handshake(move |inner| {

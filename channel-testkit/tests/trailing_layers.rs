@@ -39,6 +39,6 @@ fn both<C>(options: &Options, below: Pair<Box<dyn Channel>>, layer: fn(Box<dyn C
 channel_testkit::conformance! {
     mod checked_over_memory = |options: &Options| both(options, memory(options), checked);
     mod checked_over_sockets = |options: &Options| both(options, sockets(options), checked);
-    mod deflate_over_memory = |options: &Options| both(options, memory(options), deflate);
-    mod deflate_over_sockets = |options: &Options| both(options, sockets(options), deflate);
+    mod deflate_over_memory [tells_a_cut] = |options: &Options| both(options, memory(options), deflate);
+    mod deflate_over_sockets [tells_a_cut] = |options: &Options| both(options, sockets(options), deflate);
 }

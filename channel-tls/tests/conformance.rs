@@ -12,10 +12,22 @@ use common::{Authority, NAME};
 
 static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::new);
 
-/// A client and a server over a memory pair, not open yet.
-fn pair(options: &Options, version: ProtocolVersion) -> Result<(TlsChannel, TlsChannel)> {
+/// A memory pair, gated at the near end.
+fn memory(options: &Options) -> Result<(Box<dyn Channel>, Box<dyn Channel>)> {
     let (near, far) = MemoryChannel::pair_with_capacity(if options.small_buffers { 1 } else { 64 * 1024 })?;
-    over(Box::new(near), Box::new(far), options, version)
+    Ok((options.behind_gate(near), Box::new(far)))
+}
+
+/// A client and a server over a memory pair, not open yet.
+fn client(options: &Options, version: ProtocolVersion) -> Result<(TlsChannel, TlsChannel)> {
+    let (near, far) = memory(options)?;
+    over(near, far, options, version)
+}
+
+/// A server and a client over a memory pair, not open yet.
+fn server(options: &Options, version: ProtocolVersion) -> Result<(TlsChannel, TlsChannel)> {
+    let (near, far) = memory(options)?;
+    over(far, near, options, version).map(|(client, server)| (server, client))
 }
 
 fn over(
@@ -34,18 +46,15 @@ fn over(
 
 /// A client and a server over a client and a server: TLS lends its plaintext to TLS.
 fn twice(options: &Options) -> Result<(TlsChannel, TlsChannel)> {
-    let (near, far) = pair(options, TLSv1_3)?;
+    let (near, far) = client(options, TLSv1_3)?;
     over(Box::new(near), Box::new(far), options, TLSv1_3)
 }
 
-fn swapped<A, B>((a, b): (A, B)) -> (B, A) {
-    (b, a)
-}
-
+// Both roles in every mode. How the bytes of TLS 1.2 and of TLS in TLS are waited for does not differ from that: two modes for each.
 channel_testkit::conformance! {
-    mod client = |options: &Options| pair(options, TLSv1_3);
-    mod server = |options: &Options| pair(options, TLSv1_3).map(swapped);
-    mod client_1_2 = |options: &Options| pair(options, TLSv1_2);
-    mod server_1_2 = |options: &Options| pair(options, TLSv1_2).map(swapped);
-    mod client_over_client = |options: &Options| twice(options);
+    mod client_1_3 [handshake, gate, tells_a_cut] = |options: &Options| client(options, TLSv1_3);
+    mod server_1_3 [handshake, gate, tells_a_cut] = |options: &Options| server(options, TLSv1_3);
+    mod client_1_2 [handshake, gate, tells_a_cut] in [blocking, tokio] = |options: &Options| client(options, TLSv1_2);
+    mod server_1_2 [handshake, gate, tells_a_cut] in [non_blocking, event_loop] = |options: &Options| server(options, TLSv1_2);
+    mod client_over_client [handshake, gate, tells_a_cut] in [non_blocking, event_loop] = |options: &Options| twice(options);
 }

@@ -4,16 +4,34 @@ use channel_core::{Channel, MemoryChannel, Result};
 use channel_testkit::suite::Options;
 use channel_websocket::{ClientOptions, ServerOptions, WebSocketChannel};
 
-/// A client and a server over a memory pair, not open yet.
-fn pair(options: &Options) -> Result<(WebSocketChannel, WebSocketChannel)> {
+/// A memory pair, gated at the near end.
+fn memory(options: &Options) -> Result<(Box<dyn Channel>, Box<dyn Channel>)> {
     let (near, far) = MemoryChannel::pair_with_capacity(if options.small_buffers { 1 } else { 64 * 1024 })?;
-    over(Box::new(near), Box::new(far), options)
+    Ok((options.behind_gate(near), Box::new(far)))
+}
+
+/// A client and a server over a memory pair, not open yet.
+fn client(options: &Options) -> Result<(WebSocketChannel, WebSocketChannel)> {
+    let (near, far) = memory(options)?;
+    over(near, far, options)
+}
+
+/// A server and a client over a memory pair, not open yet.
+fn server(options: &Options) -> Result<(WebSocketChannel, WebSocketChannel)> {
+    let (near, far) = memory(options)?;
+    over(far, near, options).map(swapped)
 }
 
 /// A client and a server over a client and a server.
-fn twice(options: &Options) -> Result<(WebSocketChannel, WebSocketChannel)> {
-    let (near, far) = pair(options)?;
+fn client_over_client(options: &Options) -> Result<(WebSocketChannel, WebSocketChannel)> {
+    let (near, far) = client(options)?;
     over(Box::new(near), Box::new(far), options)
+}
+
+/// A server and a client over a server and a client.
+fn server_over_server(options: &Options) -> Result<(WebSocketChannel, WebSocketChannel)> {
+    let (near, far) = server(options)?;
+    over(Box::new(far), Box::new(near), options).map(swapped)
 }
 
 fn over(
@@ -30,9 +48,10 @@ fn swapped<A, B>((a, b): (A, B)) -> (B, A) {
     (b, a)
 }
 
+// Both roles in every mode. How the bytes of WebSocket in WebSocket are waited for does not differ from that: two modes for each.
 channel_testkit::conformance! {
-    mod client = |options: &Options| pair(options);
-    mod server = |options: &Options| pair(options).map(swapped);
-    mod client_over_client = |options: &Options| twice(options);
-    mod server_over_server = |options: &Options| twice(options).map(swapped);
+    mod client_over_memory [handshake, gate, tells_a_cut] = |options: &Options| client(options);
+    mod server_over_memory [handshake, gate, tells_a_cut] = |options: &Options| server(options);
+    mod client_in_client [handshake, gate, tells_a_cut] in [blocking, event_loop] = |options: &Options| client_over_client(options);
+    mod server_in_server [handshake, gate, tells_a_cut] in [non_blocking, tokio] = |options: &Options| server_over_server(options);
 }

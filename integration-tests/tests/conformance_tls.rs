@@ -1,17 +1,8 @@
-//! The suite over tls on every leaf, in both roles.
+//! The suite over TLS.
 
 mod support;
 
-macro_rules! stack {
-    ($module:ident, $near:expr) => {
-        mod $module {
-            use crate::support::*;
-            use channel_testkit::suite::Options;
+use channel_testkit::suite::Options;
+use support::*;
 
-            crate::on_every_leaf!($near, tls);
-        }
-    };
-}
-
-stack!(tls_client, Near::Client);
-stack!(tls_server, Near::Server);
+on_every_leaf!(first: tls);

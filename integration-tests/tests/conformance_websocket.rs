@@ -1,17 +1,8 @@
-//! The suite over websocket on every leaf, in both roles.
+//! The suite over WebSocket.
 
 mod support;
 
-macro_rules! stack {
-    ($module:ident, $near:expr) => {
-        mod $module {
-            use crate::support::*;
-            use channel_testkit::suite::Options;
+use channel_testkit::suite::Options;
+use support::*;
 
-            crate::on_every_leaf!($near, ws);
-        }
-    };
-}
-
-stack!(websocket_client, Near::Client);
-stack!(websocket_server, Near::Server);
+on_every_leaf!(second: ws);

@@ -47,8 +47,12 @@ pub fn e2_a_truncated_end_is_told_from_a_clean_one(setup: &Setup) {
     assert_stream(0, &bytes);
     match ended {
         // Where the protocol has no polite end, as a socket's, going is a clean end.
-        Ok(()) => {}
+        Ok(()) => assert!(!setup.declared().tells_a_cut, "a peer that went without an end made a clean one"),
         Err(error) if error.is_truncated() => {
+            assert!(
+                setup.declared().tells_a_cut,
+                "the maker does not declare that a cut can be told, and it gave {error:?}"
+            );
             let again = near.read_some(&mut [0; 8]);
             assert!(again.as_ref().is_err_and(|e| e.is_truncated()), "after {error:?} the next read gave {again:?}");
         }

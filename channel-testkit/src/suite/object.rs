@@ -177,7 +177,7 @@ pub fn o4_no_io_outside_a_call(setup: &Setup) {
 }
 
 /// What a reader waits for; `None` if for nothing.
-fn waits_for(near: &End) -> Option<Vec<(usize, Direction)>> {
+pub(super) fn waits_for(near: &End) -> Option<Vec<(usize, Direction)>> {
     match near.readiness(Direction::Read) {
         Readiness::Ready => None,
         Readiness::Wait(interests) => {

@@ -12,28 +12,20 @@ use channel_core::{
 
 use super::end::{End, stream};
 use super::files::{assert_released, polled, watched};
+use super::late::Late;
 use super::setup::{Mode, endless, open, small_limits};
 use super::{Options, Setup};
 use crate::adverse::Gate;
 use crate::recording::Recorder;
 
-/// Whether there is a handshake at all: one that is done at once, without the peer, is none.
-fn has_handshake(setup: &Setup) -> bool {
-    let (near, _far) = setup.unopened(&Options { limits: endless(Limits::default()), ..Options::default() });
-    near.set_blocking(false);
-    match setup.promptly("a non-blocking handshake", || near.handshake()) {
-        Ok(()) => false,
-        Err(error) => {
-            assert!(error.is_would_block(), "a non-blocking handshake whose peer is silent gave {error:?}");
-            true
-        }
-    }
-}
-
 /// \[N1\] Before `handshake` has completed, reads, writes and flushes say `NotOpen`; afterwards `handshake` is `Ok` at once.
 pub fn n1_nothing_but_the_handshake_before_it_is_complete(setup: &Setup) {
-    let (near, far) = setup.unopened(&Options::default());
-    if has_handshake(setup) {
+    let (near, far) = setup.unopened(&Options { limits: endless(Limits::default()), ..Options::default() });
+    let begin = || {
+        near.set_blocking(false);
+        setup.promptly("a non-blocking handshake whose peer is silent", || near.handshake())
+    };
+    if setup.declared().handshake {
         let not_open = |when: &str| {
             let lent = near.has_feature(Features::READ_BUF).then(|| near.with_read_buf(&mut |bytes| bytes.len()));
             let results = [
@@ -49,10 +41,12 @@ pub fn n1_nothing_but_the_handshake_before_it_is_complete(setup: &Setup) {
         };
         setup.step("a blocking call before the handshake");
         not_open("before the handshake");
-        near.set_blocking(false);
-        let begun = near.handshake();
+        let begun = begin();
         assert!(begun.as_ref().is_err_and(Error::is_would_block), "a handshake whose peer is silent gave {begun:?}");
         not_open("during the handshake");
+    } else {
+        let opened = begin();
+        assert!(opened.is_ok(), "the maker declares no handshake, and one whose peer is silent gave {opened:?}");
     }
     let near = near.in_mode(setup.mode());
     open(&near, &far);
@@ -108,17 +102,14 @@ fn exchange(setup: &Setup, near: &End, far: &End) {
 /// \[N3\] A handshake that does not finish within its limit fails with `TimedOut`; a peer that sends garbage, or goes, ends it with
 /// an error that names the layer.
 pub fn n3_a_handshake_ends_whatever_the_peer_does(setup: &Setup) {
-    if !has_handshake(setup) {
-        return;
-    }
     let limits = Limits { handshake: Duration::from_millis(150), ..Limits::default() };
     let options = Options { limits, ..Options::default() };
     let handshake = |near: &End| near.drive(Direction::Read, Channel::handshake);
 
     let (near, _far) = setup.unopened(&options);
     near.apply_mode();
-    setup.step("a handshake whose peer is silent");
-    let error = handshake(&near).expect_err("a handshake whose peer is silent");
+    let silent = setup.within(options.limits.handshake, "a handshake whose peer is silent", || handshake(&near));
+    let error = silent.expect_err("a handshake whose peer is silent");
     assert_eq!(error.kind(), ErrorKind::TimedOut, "a handshake whose peer is silent gave {error:?}");
     assert_names_a_layer(&near, &error);
     setup.step("a second attempt after the handshake failed");
@@ -149,9 +140,6 @@ pub fn n3_a_handshake_ends_whatever_the_peer_does(setup: &Setup) {
 pub fn n4_a_handshake_can_be_dropped_at_any_step(setup: &Setup) {
     /// At most so many places are tried, evenly spread over what the peer says.
     const PLACES: u64 = 60;
-    if setup.waits_by_handlers() || !has_handshake(setup) {
-        return;
-    }
     setup.step("two non-blocking handshakes, a step each in turns");
     let said = Attempt::begin(setup, u64::MAX).proceed();
     // Each mode takes those between the other's.
@@ -191,10 +179,7 @@ impl Attempt {
                 calls.fetch_add(1, Ordering::Relaxed);
             }))
         };
-        match near.set_aio_fd_handler(handler(), handler()) {
-            Err(error) if error.is_unsupported() => {} // where nothing can be polled
-            set => drop(set.expect("setting handlers")),
-        }
+        drop(near.set_aio_fd_handler(handler(), handler()).expect("setting handlers"));
         Self { near, far, gate, heard, recorder, calls }
     }
 
@@ -243,9 +228,6 @@ impl Attempt {
 /// \[H9\] A handler is called when the limit of a handshake passes, although its descriptor is silent: the call it makes says
 /// `TimedOut`.
 pub fn h9_a_handler_is_called_when_a_limit_passes(setup: &Setup) {
-    if setup.waits_by_handlers() || !has_handshake(setup) {
-        return;
-    }
     let limits = Limits { handshake: Duration::from_millis(50), ..Limits::default() };
     for set_before in [true, false] {
         setup.step("a handler on a handshake whose peer is silent");
@@ -269,18 +251,17 @@ pub fn h9_a_handler_is_called_when_a_limit_passes(setup: &Setup) {
                 outcome => *ended.lock().unwrap_or_else(PoisonError::into_inner) = outcome,
             })
         };
-        match near.set_aio_fd_handler(AioChange::Set(opening), AioChange::Keep) {
-            Err(error) if error.is_unsupported() => return, // where nothing can be polled
-            set => drop(set.expect("setting a handler")),
-        }
+        drop(near.set_aio_fd_handler(AioChange::Set(opening), AioChange::Keep).expect("setting a handler"));
         if set_before {
             begin();
         }
+        let late = Late::after(&recorder, limits.handshake);
         let outcome = || ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
         setup.turn_until(&recorder, || outcome().is_some());
         let outcome = outcome();
         let timed_out = matches!(&outcome, Some(Err(error)) if error.kind() == ErrorKind::TimedOut);
         assert!(timed_out, "the limit of a handshake passed, and its read handler was told {outcome:?}");
+        assert!(!late.has_come(), "the limit of a handshake had passed twice before its read handler was called");
     }
 }
 

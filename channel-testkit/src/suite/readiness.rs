@@ -136,7 +136,7 @@ pub fn q2_a_waiter_also_waits_to_push_what_is_held(setup: &Setup) {
 }
 
 /// The call that a waiter in `direction` makes next; what it gives is of no interest, that it pushes is.
-fn push(near: &End, direction: Direction) {
+pub(super) fn push(near: &End, direction: Direction) {
     let result = match direction {
         Direction::Read => near.try_read(&mut [0; 1]).map(drop),
         Direction::Write => near.flush(),

@@ -11,22 +11,36 @@ use channel_core::{Channel, Limits};
 use super::end::{End, Task};
 use super::observed::{Journal, Observed};
 use super::write::flush_in_background;
-use crate::adverse::Gate;
+use crate::adverse::{Gate, gated};
 use crate::patience::{Patience, Progress, patience};
 use crate::recording::Recorder;
 use crate::thread_state::Sleep;
 
-/// What a clause asks of the maker of a pair. A maker may ignore any of it; the clause is then weaker, or slower, but not wrong.
+/// What a clause asks of the maker of a pair. A maker may ignore small buffers and the gate; the clause is then weaker, or slower, but not
+/// wrong. So it may the limits, where there is no layer that has any.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
     /// Make every buffer between the two ends as small as it can be, down to one byte. Otherwise a pair must hold at least 4 KiB
     /// in each direction before a write would block.
     pub small_buffers: bool,
-    /// The limits of every layer, on both sides. The suite shortens `handshake` and `linger`, so as not to wait for them.
+    /// The limits of every layer, on both sides. The suite shortens `handshake` and `linger` where it waits for them, and makes them
+    /// endless where a call must not.
     pub limits: Limits,
-    /// Hold back with it what arrives at the near end, below its layers ([`gated`](crate::adverse::gated) over its leaf), if there is one.
+    /// Hold back with it what arrives at the near end, below its layers, if there is one: see [`behind_gate`](Self::behind_gate).
     pub gate: Option<Arc<Gate>>,
+}
+
+impl Options {
+    /// The leaf of the near end, with the gate in its way if one is asked for: what a maker that declares a [`gate`](Setup::gate) puts its
+    /// layers on.
+    #[must_use]
+    pub fn behind_gate(&self, leaf: impl Channel) -> Box<dyn Channel> {
+        match &self.gate {
+            Some(gate) => gated(Box::new(leaf), Arc::clone(gate)),
+            None => Box::new(leaf),
+        }
+    }
 }
 
 /// How a test drives the near end; the far end is always blocking.
@@ -83,13 +97,24 @@ impl<P: IntoPair, E: fmt::Display> IntoPair for Result<P, E> {
     }
 }
 
-/// What a clause runs on: a maker of connected pairs and the mode the near end is driven in.
+/// What a clause runs on: a maker of connected pairs, what it declares of them, and the mode the near end is driven in.
 #[derive(Clone)]
 pub struct Setup {
     maker: Arc<dyn Fn(&Options) -> Pair + Send + Sync>,
     mode: Mode,
     patience: Duration,
+    declared: Declared,
     run: Arc<Run>,
+}
+
+/// What the maker says of its channels.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Declared {
+    pub(super) handshake: bool,
+    pub(super) descriptors: bool,
+    pub(super) gate: bool,
+    pub(super) tells_a_cut: bool,
+    pub(super) hesitates: bool,
 }
 
 /// How long a call that must not wait may sleep all the same: for a lock that another thread holds for a moment.
@@ -101,7 +126,7 @@ impl Setup {
     /// A maker leaves no thread behind; the clause of \[O4\] counts them.
     pub fn new<P: IntoPair>(mode: Mode, maker: impl Fn(&Options) -> P + Send + Sync + 'static) -> Self {
         let maker = Arc::new(move |options: &Options| maker(options).into_pair());
-        Self { maker, mode, patience: patience(), run: Arc::default() }
+        Self { maker, mode, patience: patience(), declared: Declared::default(), run: Arc::default() }
     }
 
     /// Gives up on a clause when nothing has moved for so long: no step, no byte, no call that returned at either end. Without this it is
@@ -112,15 +137,50 @@ impl Setup {
         self
     }
 
+    /// Declares that the ends must shake hands: neither is open before both have done something for it.
+    #[must_use]
+    pub fn handshake(mut self) -> Self {
+        self.declared.handshake = true;
+        self
+    }
+
+    /// Declares that both ends have [`FD_PASS`](channel_core::Features::FD_PASS).
+    #[must_use]
+    pub fn descriptors(mut self) -> Self {
+        self.declared.descriptors = true;
+        self
+    }
+
+    /// Declares that the maker puts [`Options::gate`] in the way.
+    #[must_use]
+    pub fn gate(mut self) -> Self {
+        self.declared.gate = true;
+        self
+    }
+
+    /// Declares that an end which the peer did not make can be told from one that it made, as it can where a protocol has an end of its
+    /// own. Where this is not declared, as for a socket, a peer that goes must have ended the stream cleanly.
+    #[must_use]
+    pub fn tells_a_cut(mut self) -> Self {
+        self.declared.tells_a_cut = true;
+        self
+    }
+
+    /// Declares that a call may say would-block once although it could go on: there is an adverse channel somewhere.
+    #[must_use]
+    pub fn hesitates(mut self) -> Self {
+        self.declared.hesitates = true;
+        self
+    }
+
+    pub(super) fn declared(&self) -> Declared {
+        self.declared
+    }
+
     /// The mode the near end is driven in.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
-    }
-
-    /// Whether the mode waits by handlers: a clause that sets its own would be the same as in non-blocking mode.
-    pub(super) fn waits_by_handlers(&self) -> bool {
-        !matches!(self.mode, Mode::Blocking | Mode::NonBlocking)
     }
 
     /// How long a clause may stand still.
@@ -221,7 +281,6 @@ impl Setup {
     }
 
     /// Runs `call`, which may wait for `limit` and no longer, by the calling thread's sleep.
-    #[allow(dead_code)]
     pub(super) fn within<T>(&self, limit: Duration, what: &'static str, call: impl FnOnce() -> T) -> T {
         self.step(what);
         let sleep = Sleep::begin();

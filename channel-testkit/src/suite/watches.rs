@@ -45,7 +45,7 @@ pub fn g1_a_watch_calls_until_it_has_seen_enough(setup: &Setup) {
             if bytes.len() < COUNT - 50 { Continue(()) } else { Break(()) }
         }),
     );
-    let Some(guard) = supported(attached) else { return };
+    let guard = attached.expect("a watch");
     assert_eq!(guard.name().as_deref(), Some("watched"), "the name of a watch");
     assert!(format!("{guard:?}").contains("watched"), "a watch does not show its channel's name: {guard:?}");
     turns(&recorder);
@@ -133,7 +133,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
     let recorder = Recorder::new();
     let (near, far) = pair(setup);
     let first = near.channel().add_watch(context(&recorder), Condition::IN, |_, _| Continue(()));
-    let Some(first) = supported(first) else { return };
+    let first = first.expect("a watch");
     far.put(&stream(0, 10));
     assert_stream(0, &near.take(1));
     drop(first);
@@ -277,7 +277,7 @@ pub fn g3_a_direction_has_one_watch_and_a_hang_up_any_number(setup: &Setup) {
     });
     let log = Log::new();
     let added = near.channel().add_watch(context(&recorder), Condition::IN, log.callback(|_, _| Continue(())));
-    let Some(reader) = supported(added) else { return };
+    let reader = added.expect("a watch");
     let writer = watch(&near, &recorder, Condition::OUT, |_, _| Continue(()));
     let turned_away = |result: Result<()>, what: &str| match result {
         Err(error) if error.is_busy() => {
@@ -418,14 +418,6 @@ fn pair(setup: &Setup) -> (End, End) {
 
 fn context(recorder: &Arc<Recorder>) -> Arc<dyn AioContext> {
     Arc::clone(recorder) as _
-}
-
-/// `None` where nothing can be polled.
-fn supported(added: Result<WatchGuard>) -> Option<WatchGuard> {
-    match added {
-        Err(error) if error.is_unsupported() => None,
-        added => Some(added.expect("a watch")),
-    }
 }
 
 fn watch(

@@ -6,6 +6,7 @@ use channel_core::{Channel, ChannelExt, Direction, Error, Features, WriteFlags};
 
 use super::Setup;
 use super::end::{End, Random, Task, UNBOUNDED, assert_stream, stream, wait_for_any};
+use super::object::waits_for;
 use super::setup::Mode;
 
 /// \[W1\] A write returns exactly how many bytes were taken; an error means that none were.
@@ -160,20 +161,41 @@ pub fn w6_a_write_to_a_peer_that_is_gone_is_an_error(setup: &Setup) {
 
 /// \[W7\] A failure after bytes were taken is reported by the next write, `flush`, `close_write` or `close`.
 pub fn w7_a_failure_after_taking_is_reported(setup: &Setup) {
-    for corked in [false, true] {
-        let (near, far) = setup.small_pair();
-        near.set_cork(corked);
-        let taken = near.fill(0, if corked { 600 } else { UNBOUNDED });
-        drop(far);
-        near.set_cork(false);
-        setup.step("looking for the failure of bytes that were taken");
-        if let Err(error) = near.flush_all() {
-            assert!(error.is_disconnected(), "flush reported lost bytes as {error:?}");
+    for call in ["write", "flush", "close_write", "close"] {
+        let (near, far) = setup.endless_pair();
+        if call == "close_write" && !near.has_feature(Features::CLOSE_WRITE) {
             continue;
         }
-        let error = write_until_error_from(&near, taken);
-        assert!(error.is_disconnected(), "a write reported lost bytes as {error:?}");
+        let idle = waits_for(&near);
+        let taken = near.fill(0, UNBOUNDED);
+        // The reader waits to push it: what was taken has not all gone.
+        let holds = waits_for(&near).is_some_and(|waits| idle.is_some_and(|idle| waits != idle));
+        drop(far);
+        setup.step("looking for the failure of bytes that were taken");
+        let told = match call {
+            "write" => near.write_some(&stream(taken, 1)).map(drop),
+            "flush" => near.flush_all(),
+            "close_write" => near.drive(Direction::Write, Channel::close_write),
+            _ => near.drive(Direction::Write, Channel::close),
+        };
+        match told {
+            Err(error) => assert!(error.is_disconnected(), "{call} reported lost bytes as {error:?}"),
+            // What the system took is the system's.
+            Ok(()) => assert!(!holds, "{call} says that all is well, and bytes were taken that can never go"),
+        }
     }
+
+    let (near, far) = setup.small_pair();
+    near.set_cork(true);
+    let taken = near.fill(0, 600);
+    drop(far);
+    near.set_cork(false);
+    setup.step("looking for the failure of bytes that were corked");
+    let error = match near.flush_all() {
+        Ok(()) => write_until_error_from(&near, taken),
+        Err(error) => error,
+    };
+    assert!(error.is_disconnected(), "lost bytes were reported as {error:?}");
 }
 
 /// \[W8\] `flush` pushes everything held, through every layer, corked or not; in non-blocking mode it returns `WouldBlock`

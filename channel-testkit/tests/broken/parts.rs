@@ -9,7 +9,6 @@ use channel_core::{
     AioChange, AioContext, AioHandler, Channel, Direction, Error, ErrorKind, Features, Limits, MemoryChannel,
     ReadFlags, Readiness, Removed, Result, Timer, WriteFlags,
 };
-use channel_testkit::adverse::gated;
 use channel_testkit::suite::Options;
 
 use super::Mutant;
@@ -23,10 +22,7 @@ pub(crate) fn memory(options: &Options) -> (MemoryChannel, MemoryChannel) {
 /// As [`memory`], with the gate that the suite asks for over the near end.
 pub(crate) fn gated_memory(options: &Options) -> (Box<dyn Channel>, MemoryChannel) {
     let (near, far) = memory(options);
-    match &options.gate {
-        Some(gate) => (gated(Box::new(near), Arc::clone(gate)), far),
-        None => (Box::new(near), far),
-    }
+    (options.behind_gate(near), far)
 }
 
 /// Locks, whatever became of the last holder.
@@ -84,6 +80,11 @@ impl Held {
                 done => return done,
             };
         }
+    }
+
+    /// Lets go of what is held.
+    pub(crate) fn forget(&self) {
+        lock(&self.bytes).clear();
     }
 
     /// Whether nothing is held.

@@ -5,12 +5,11 @@
 use channel_core::{Channel, Limits, MemoryChannel, Result};
 use channel_file::PipeChannel;
 use channel_socket::{SocketAddress, SocketChannel, SocketListener};
-use channel_testkit::adverse::gated;
 use channel_testkit::suite::Options;
 use channel_tls::{ClientCredentials, Provider, ServerCredentials, TlsChannel};
 use channel_websocket::{ClientOptions, ServerOptions, WebSocketChannel};
 use integration_tests::certificates::{SERVER_NAME, authority};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 pub(crate) type Pair = Result<(Box<dyn Channel>, Box<dyn Channel>)>;
 
@@ -57,11 +56,7 @@ pub(crate) fn pipe(options: &Options) -> Pair {
 
 /// The two leaves, with the gate that the suite asks for over the near one, under every layer.
 fn leaves(near: impl Channel, far: impl Channel, options: &Options) -> Pair {
-    let near: Box<dyn Channel> = match &options.gate {
-        Some(gate) => gated(Box::new(near), Arc::clone(gate)),
-        None => Box::new(near),
-    };
-    Ok((near, Box::new(far)))
+    Ok((options.behind_gate(near), Box::new(far)))
 }
 
 fn connected(address: &SocketAddress, options: &Options) -> Pair {
@@ -143,16 +138,45 @@ fn server_credentials() -> &'static ServerCredentials {
     })
 }
 
-/// The suite over `$stack` on every leaf, with the near end as `$near`.
+/// The suite over `$stack` on every leaf: half of the matrix, `first` or `second`, in turns from stack to stack.
+///
+/// A stack is tested in both roles and every mode over memory, where a failure is easiest to understand. What another leaf adds is how it
+/// says would-block, cuts bytes, wakes and ends; that hardly depends on what lies four layers above it. So each other leaf is under each stack
+/// once, in one role and two modes, and the halves take the other role and the other modes: every two of stack, role, mode and leaf are
+/// together somewhere. The leaves alone are tested by their own crates.
 #[macro_export]
 macro_rules! on_every_leaf {
-    ($near:expr, $stack:expr) => {
+    (first: $stack:expr) => {
+        $crate::on_leaves! { $stack;
+            client_over_memory: memory, Client, [blocking, non_blocking, event_loop, tokio];
+            server_over_memory: memory, Server, [blocking, non_blocking, event_loop, tokio];
+            client_over_socketpair: socketpair, Client, [blocking, event_loop];
+            server_over_tcp: tcp, Server, [non_blocking, tokio];
+            client_over_unix: unix, Client, [blocking, tokio];
+            server_over_pipe: pipe, Server, [non_blocking, event_loop];
+        }
+    };
+    (second: $stack:expr) => {
+        $crate::on_leaves! { $stack;
+            client_over_memory: memory, Client, [blocking, non_blocking, event_loop, tokio];
+            server_over_memory: memory, Server, [blocking, non_blocking, event_loop, tokio];
+            server_over_socketpair: socketpair, Server, [non_blocking, tokio];
+            client_over_tcp: tcp, Client, [blocking, event_loop];
+            server_over_unix: unix, Server, [non_blocking, event_loop];
+            client_over_pipe: pipe, Client, [blocking, tokio];
+        }
+    };
+}
+
+/// The suite over `$stack`, which shakes hands and has an end of its own, on some leaves.
+#[macro_export]
+macro_rules! on_leaves {
+    ($stack:expr; $($name:ident: $leaf:ident, $near:ident, [$($mode:ident),+];)+) => {
         channel_testkit::conformance! {
-            mod over_memory = |options: &Options| $stack(memory(options), $near, &options.limits);
-            mod over_socketpair = |options: &Options| $stack(socketpair(options), $near, &options.limits);
-            mod over_unix = |options: &Options| $stack(unix(options), $near, &options.limits);
-            mod over_tcp = |options: &Options| $stack(tcp(options), $near, &options.limits);
-            mod over_pipe = |options: &Options| $stack(pipe(options), $near, &options.limits);
+            $(
+                mod $name [handshake, gate, tells_a_cut] in [$($mode),+] =
+                    |options: &Options| $stack($leaf(options), Near::$near, &options.limits);
+            )+
         }
     };
 }

@@ -10,7 +10,7 @@ use channel_core::{AioChange, AioHandler, Channel, ChannelExt, Direction, ReadFl
 
 use super::super::Setup;
 use super::super::end::{End, Task, stream};
-use super::{TURN, counting, handler, lock, set, set_read};
+use super::{TURN, handler, lock, set};
 use crate::recording::Recorder;
 
 /// What one call of a handler moves at most.
@@ -21,17 +21,11 @@ const WINDOW: usize = 128 * 1024;
 /// \[H6\] The read and the write handler may be on two contexts: each is called on its own alone, at the same time as the other, and
 /// nothing is lost.
 pub fn h6_each_handler_is_called_on_its_own_context(setup: &Setup) {
-    if setup.waits_by_handlers() {
-        return;
-    }
     const AMOUNT: usize = 1 << 20;
     /// Where every byte takes long, fewer of them will do.
     const LONG: Duration = Duration::from_millis(300);
     let (near, far) = setup.pair();
     let [reading, writing] = [Loop::run(setup), Loop::run(setup)];
-    if !set_read(&near, counting(&reading.recorder, &Arc::default())) {
-        return;
-    }
     let near_end = Arc::new(Traffic::new(&near, AMOUNT, LONG));
     let far_end = Peer::run(&far, AMOUNT, LONG, &near_end);
     set(&near, near_end.reading(&reading), near_end.writing(&writing));
@@ -45,9 +39,6 @@ pub fn h6_each_handler_is_called_on_its_own_context(setup: &Setup) {
 /// \[H7\] A channel can be handed from loop to loop under load: its handlers are cleared, `Removed::wait` returns, and they are set on
 /// the other loop. Nothing is lost, repeated, or out of order, and no handler of the old loop runs after `wait` has returned.
 pub fn h7_a_channel_moves_from_loop_to_loop_under_load(setup: &Setup) {
-    if setup.waits_by_handlers() {
-        return;
-    }
     const MOVES: usize = 60;
     /// What happens between two moves, or how long it may take.
     const EVENTS: usize = 50;
@@ -55,10 +46,6 @@ pub fn h7_a_channel_moves_from_loop_to_loop_under_load(setup: &Setup) {
     const ENDLESS: Duration = Duration::from_secs(3600);
     let (near, far) = setup.pair();
     let loops = [Loop::run(setup), Loop::run(setup)];
-    if !set_read(&near, counting(&loops[0].recorder, &Arc::default())) {
-        return;
-    }
-    near.set_aio_fd_handler(AioChange::Clear, AioChange::Keep).map(drop).expect("clearing a handler");
     let near_end = Arc::new(Traffic::new(&near, usize::MAX, ENDLESS));
     let far_end = Peer::run(&far, usize::MAX, ENDLESS, &near_end);
     setup.step("handing a channel from loop to loop");

@@ -19,7 +19,6 @@ pub fn a4_a_task_waits_on_the_loop_it_is_polled_on(setup: &Setup) {
     let aio = for_tasks(&near);
     let mut buf = [0; 64];
     match Polling::new(aio.read(&mut buf)).poll() {
-        Some(Err(error)) if error.is_unsupported() => return, // where nothing can be polled
         Some(Err(error)) if error.kind() == ErrorKind::NotAttached => {
             assert_eq!(error.channel(), Some("homeless"), "the error does not name the channel: {error}");
         }

@@ -18,13 +18,6 @@ use crate::recording::Recorder;
 /// \[A5\] A channel whose tasks wait is moved between loops on two threads, under load in both directions: nothing is lost. Once
 /// `detach` has returned, no handler of the old loop runs.
 pub fn a5_a_channel_moves_between_loops_under_load(setup: &Setup) {
-    let (near, _far) = setup.pair();
-    let aio = for_tasks(&near);
-    let recorder = Recorder::new();
-    match aio.attach(context(&recorder)).map(|_attached| Polling::new(aio.read(&mut [0; 1])).poll()) {
-        Ok(Some(Err(error))) if error.is_unsupported() => return, // where nothing can be polled
-        polled => drop(polled.expect("a channel that is attached to no loop")),
-    }
     detach_waits_for_the_handler_that_runs(setup);
     detach_in_its_own_handler_is_refused(setup);
     guards_that_are_dropped_lose_no_task(setup);
