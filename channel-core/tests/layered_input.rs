@@ -1,0 +1,123 @@
+//! Input that a layer holds: bounded while a unit is incomplete, and none while it is idle.
+
+mod support;
+
+use std::fs;
+use std::io::IoSlice;
+
+use channel_core::engine::{Advance, Decoded, Decoder, Handshake, Sink, Stopped};
+use channel_core::{
+    Buffer, Channel, ChannelExt, Direction, Error, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags,
+};
+use channel_testkit::child;
+use support::{Plain, plain};
+
+/// Waits for the end of a unit that does not come.
+struct NeverDone;
+
+impl Decoder for NeverDone {
+    fn decode(&mut self, _: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
+        Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Handshake<Plain, Plain> for NeverDone {
+    fn advance(&mut self, _: &mut [u8], _: bool, _: &mut Buffer) -> Result<Advance<Plain, Plain>> {
+        Ok(Advance::NeedInput { consumed: 0 })
+    }
+
+    fn abort(&mut self, cause: &Error, out: &mut Buffer) {
+        assert_eq!(cause.kind(), ErrorKind::LimitExceeded);
+        out.extend(b"too long");
+    }
+}
+
+const MOST: usize = 50_000;
+
+fn limits() -> Limits {
+    Limits { input_bytes: MOST, ..Limits::default() }
+}
+
+/// Sends without waiting until `read` fails for good; says how, and how many bytes were read.
+fn flood(far: &MemoryChannel, mut read: impl FnMut() -> Result<()>) -> (Error, usize) {
+    let mut sent = 0;
+    loop {
+        if let Ok(count) = far.writev_full(&[IoSlice::new(&[7; 10_000])], &[], WriteFlags::DONT_WAIT) {
+            sent += count;
+        }
+        assert!(sent < 100 * MOST, "{sent} bytes of one unit were taken, and the limit is {MOST}");
+        match read() {
+            Err(error) if error.is_would_block() => {}
+            Err(error) => return (error, sent),
+            Ok(()) => panic!("nothing can come of this"),
+        }
+    }
+}
+
+#[test]
+fn a_unit_that_does_not_end_is_bounded() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = Layered::open("never", Box::new(near), NeverDone, Plain, limits());
+    near.set_blocking(false);
+    let (error, sent) = flood(&far, || near.read(&mut [0; 8]).map(drop));
+    assert_eq!((error.kind(), error.layer()), (ErrorKind::LimitExceeded, "never"), "{error}");
+    assert!((MOST..3 * MOST).contains(&sent), "{sent}");
+    assert_eq!(near.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::LimitExceeded, "the stream stays ended");
+    near.write_all(b"still written").unwrap();
+}
+
+#[test]
+fn a_handshake_message_that_does_not_end_is_bounded_and_refused_in_its_own_words() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near: Layered<Plain, Plain> = Layered::with_handshake("never", Box::new(near), Box::new(NeverDone), limits());
+    near.set_blocking(false);
+    let (error, sent) = flood(&far, || near.handshake());
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::LimitExceeded, "handshake"), "{error}");
+    assert!((MOST..3 * MOST).contains(&sent), "{sent}");
+    let mut heard = [0; 8];
+    far.read_all(&mut heard).unwrap();
+    assert_eq!(&heard, b"too long");
+}
+
+/// What this process has asked of the system for its data, in bytes.
+fn data() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+    1024 * line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+}
+
+#[test]
+fn connections_that_are_idle_hold_no_buffers() {
+    /// A buffer is larger than 64 KiB, so that one in each of these would show.
+    const MANY: usize = 300;
+    const ROOM: usize = 4 << 20;
+    child::run("connections_that_are_idle_hold_no_buffers", || {
+        let open = || {
+            let (near, far) = MemoryChannel::pair_with_capacity(1000).unwrap();
+            let near = plain("plain", near);
+            near.set_blocking(false);
+            far.set_blocking(false);
+            (near, far)
+        };
+        let speak = |near: &Layered<Plain, Plain>, far: &MemoryChannel| {
+            near.write_all(b"out").unwrap();
+            far.read_all(&mut [0; 3]).unwrap();
+            far.write_all(b"what comes in").unwrap();
+            near.read_all(&mut [0; 4]).unwrap(); // the layer holds the rest
+            near.read_all(&mut [0; 9]).unwrap();
+            assert!(near.read(&mut [0]).unwrap_err().is_would_block());
+            assert!(near.readiness(Direction::Read).block(Some(std::time::Instant::now())).is_ok_and(|ready| !ready));
+        };
+        let (near, far) = open();
+        speak(&near, &far);
+        let before = data();
+        let idle: Vec<_> = (0..MANY).map(|_| open()).collect();
+        idle.iter().for_each(|(near, far)| speak(near, far));
+        let grown = data().saturating_sub(before);
+        assert!(grown < ROOM, "{MANY} idle connections hold {grown} bytes");
+    });
+}
