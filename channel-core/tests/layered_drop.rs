@@ -17,15 +17,17 @@ fn a_handler_that_was_to_run_again_does_not_once_its_layer_was_dropped() {
     let (recorder, calls) = (Recorder::new(), Arc::new(AtomicUsize::new(0)));
     let (own, counted, again) = (Arc::clone(&near), Arc::clone(&calls), Arc::clone(&recorder));
     let handler = AioHandler::new(recorder.clone(), move || {
-        if counted.fetch_add(1, Ordering::SeqCst) == 0 {
-            // It is due again while it runs, as another loop's thread may find it: then it runs once more afterwards.
-            again.turn(Duration::ZERO).unwrap();
-            let dropped: Option<Layered<Plain, Plain>> = own.lock().unwrap().take();
-            drop(dropped);
+        if counted.fetch_add(1, Ordering::SeqCst) > 0 {
+            return;
         }
+        let Some(near): Option<Layered<Plain, Plain>> = own.lock().unwrap().take() else { return };
+        // What it leaves makes it due again, while it runs: it is to run once more afterwards.
+        assert_eq!(near.read(&mut [0]).unwrap(), 1);
+        assert!(again.turn(Duration::ZERO).unwrap() > 0);
+        drop(near);
     });
     near.lock().unwrap().as_ref().unwrap().set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
-    far.write_all(b"x").unwrap();
+    far.write_all(b"xy").unwrap();
     recorder.turn(Duration::ZERO).unwrap();
     assert!(near.lock().unwrap().is_none(), "it was dropped in the call");
     assert_eq!(calls.load(Ordering::SeqCst), 1, "calls of a handler whose channel was dropped in the first");

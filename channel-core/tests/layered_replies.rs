@@ -11,11 +11,13 @@ use channel_core::{Buffer, Channel, ChannelExt, Layered, Limits, MemoryChannel, 
 use channel_testkit::watchdog;
 use support::{Plain, plain};
 
-/// Has a reply to whatever comes, and reads while it encodes, on another thread.
+/// Has a reply to whatever comes. When a writer has just found that there is no reply to what it has sent, one comes: somebody reads, on
+/// another thread.
 #[derive(Clone, Default)]
 struct Replies {
     waiting: Arc<Mutex<Vec<u8>>>,
-    channel: Arc<Mutex<Weak<Layered<Replies, Replies>>>>,
+    reads_next: Arc<Mutex<Weak<Layered<Replies, Replies>>>>,
+    encoded: bool,
 }
 
 impl Decoder for Replies {
@@ -32,14 +34,18 @@ impl Decoder for Replies {
 impl Encoder for Replies {
     fn pump(&mut self, out: &mut Buffer) -> Result<()> {
         out.extend(&std::mem::take(&mut *self.waiting.lock().unwrap()));
+        if self.encoded && out.is_empty() {
+            let near = std::mem::take(&mut *self.reads_next.lock().unwrap()).upgrade();
+            thread::scope(|scope| {
+                let near = near.as_ref();
+                scope.spawn(move || near.map(|near| assert!(near.read(&mut [0]).unwrap_err().is_would_block())));
+            });
+        }
         Ok(())
     }
 
     fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
-        let near = self.channel.lock().unwrap().upgrade().unwrap();
-        thread::scope(|scope| {
-            scope.spawn(|| assert!(near.read(&mut [0]).unwrap_err().is_would_block()));
-        });
+        self.encoded = true;
         Plain.encode(source, out)
     }
 }
@@ -51,7 +57,7 @@ fn a_reply_that_meets_a_writer_at_work_is_sent_when_that_is_done() {
         let engine = Replies::default();
         let near =
             Arc::new(Layered::open("replies", Box::new(near), engine.clone(), engine.clone(), Limits::default()));
-        *engine.channel.lock().unwrap() = Arc::downgrade(&near);
+        *engine.reads_next.lock().unwrap() = Arc::downgrade(&near);
         near.set_blocking(false);
         far.write_all(b"ping").unwrap();
         assert_eq!(near.write(b"data").unwrap(), 4);

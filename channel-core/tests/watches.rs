@@ -31,6 +31,7 @@ fn pair() -> (MemoryChannel, MemoryChannel) {
 fn a_condition_that_was_told_and_has_passed_is_not_told_again() {
     let (near, far) = MemoryChannel::pair_with_capacity(1).unwrap();
     let near: Arc<dyn Channel> = Arc::new(near);
+    near.set_blocking(false);
     near.write_all(b"f").unwrap(); // now there is no room
     let recorder = Recorder::new();
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -90,10 +91,10 @@ fn of_a_watch_whose_guard_was_dropped_nothing_is_left_in_its_channel() {
     }
 }
 
-/// A loop on which something happens just before a handler is set, as another thread may make it happen.
+/// A loop on which something happens just before a handler is set beside others, as another thread may make it happen.
 struct Interrupted {
     recorder: Arc<Recorder>,
-    before_setting: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    happens: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl std::fmt::Debug for Interrupted {
@@ -104,9 +105,9 @@ impl std::fmt::Debug for Interrupted {
 
 impl AioContext for Interrupted {
     fn set_fd_handler(&self, fd: &Arc<OwnedFd>, direction: Direction, callback: Option<Callback>) -> Result<()> {
-        if callback.is_some() {
-            let interrupts = self.before_setting.lock().unwrap_or_else(PoisonError::into_inner).take();
-            interrupts.into_iter().for_each(|interrupt| interrupt());
+        if callback.is_some() && !self.recorder.handlers().is_empty() {
+            let happens = self.happens.lock().unwrap_or_else(PoisonError::into_inner).take();
+            happens.into_iter().for_each(|happens| happens());
         }
         self.recorder.set_fd_handler(fd, direction, callback)
     }
@@ -126,21 +127,25 @@ impl AioContext for Interrupted {
 
 #[test]
 fn a_watch_that_ends_while_it_is_set_leaves_nothing_on_its_loop() {
-    for (near, _far) in nears(pair) {
-        let recorder = Recorder::new();
-        let closed = Arc::clone(&near);
-        let closes: Box<dyn FnOnce() + Send> = Box::new(move || closed.close().unwrap());
-        let context = Arc::new(Interrupted { recorder: recorder.clone(), before_setting: Mutex::new(Some(closes)) });
-        let dropped = Arc::new(());
-        let captured = Arc::clone(&dropped);
-        let guard = near.add_watch(context.clone(), Condition::HUP, move |_, _| {
-            let _ = &captured;
-            Continue(())
-        });
-        let guard = guard.unwrap();
-        assert!(context.before_setting.lock().unwrap().is_none(), "the channel was closed in between");
-        assert!(guard.is_over());
-        assert_eq!(Arc::strong_count(&dropped), 1, "the callback is kept");
-        assert!(recorder.handlers().is_empty(), "the loop polls for a watch that is over");
+    for closes in [false, true] {
+        for (near, far) in nears(pair) {
+            let recorder = Recorder::new();
+            let (turned, closed) = (Arc::clone(&recorder), Arc::clone(&near));
+            // The reader is set by now, and calls; what tells of hang-ups is about to be set.
+            let happens: Box<dyn FnOnce() + Send> = Box::new(move || {
+                assert!(turned.turn(Duration::ZERO).unwrap() > 0);
+                if closes {
+                    closed.close().unwrap();
+                }
+            });
+            let context = Arc::new(Interrupted { recorder: recorder.clone(), happens: Mutex::new(Some(happens)) });
+            far.write_all(b"x").unwrap();
+            let guard = near.add_watch(context.clone(), Condition::IN | Condition::HUP, |_, _| Break(())).unwrap();
+            assert!(context.happens.lock().unwrap().is_none());
+            assert!(guard.is_over());
+            assert!(recorder.handlers().is_empty(), "the loop polls for a watch that is over");
+            drop((guard, context));
+            assert_eq!(Arc::strong_count(&recorder), 1);
+        }
     }
 }

@@ -77,3 +77,18 @@ fn a_read_handler_that_was_taken_off_its_loop_is_told_that_reading_was_shut_down
         assert_eq!(near.read(&mut [0; 8]).unwrap(), 0);
     }
 }
+
+#[test]
+fn a_write_handler_set_after_our_output_ended_is_told_of_it() {
+    for ends in [SocketChannel::close_write, |near: &SocketChannel| near.shutdown(Shutdown::Write)] {
+        for (near, _far) in pairs() {
+            let recorder = Recorder::new();
+            let (set, calls) = counting(&recorder);
+            while write(&near).is_ok() {}
+            ends(&near).unwrap();
+            near.set_aio_fd_handler(AioChange::Keep, set).unwrap();
+            rest(&recorder);
+            assert!(calls.load(Ordering::SeqCst) > 0);
+        }
+    }
+}

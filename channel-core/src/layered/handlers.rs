@@ -298,3 +298,26 @@ fn count_as_call(inner: &dyn Channel) {
     // Nothing is set, so nothing can fail.
     let _ = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{EventLoop, MemoryChannel};
+
+    #[test]
+    fn what_became_unsent_meanwhile_keeps_what_will_push_it() {
+        let (inner, _far) = MemoryChannel::pair().unwrap();
+        let event_loop = EventLoop::new().unwrap();
+        let polled = || format!("{event_loop:?}");
+        let (handlers, event) = (Handlers::default(), |_| -> Event { Arc::new(|| {}) });
+        let read = AioChange::Set(AioHandler::new(event_loop.clone(), || ()));
+        handlers.change("layer", &inner, read, AioChange::Keep, event, |_| false).unwrap();
+        handlers.arm_push(&inner, event);
+        assert!(polled().contains("descriptors: 2"), "{}", polled());
+        // Whoever found nothing unsent asks for this, and by now somebody has left something.
+        handlers.disarm_push(&inner, false, || true);
+        assert!(polled().contains("descriptors: 2"), "{}", polled());
+        handlers.disarm_push(&inner, false, || false);
+        assert!(polled().contains("descriptors: 1"), "{}", polled());
+    }
+}
