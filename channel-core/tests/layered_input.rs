@@ -6,9 +6,7 @@ use std::fs;
 use std::io::IoSlice;
 
 use channel_core::engine::{Advance, Decoded, Decoder, Handshake, Sink, Stopped};
-use channel_core::{
-    Buffer, Channel, ChannelExt, Direction, Error, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags,
-};
+use channel_core::{Buffer, Channel, ChannelExt, Error, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags};
 use channel_testkit::child;
 use support::{Plain, plain};
 
@@ -90,34 +88,50 @@ fn data() -> usize {
     1024 * line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
 }
 
-#[test]
-fn connections_that_are_idle_hold_no_buffers() {
-    /// A buffer is larger than 64 KiB, so that one in each of these would show.
+/// Asserts that many of what `idle` makes hold no buffers: one is larger than 64 KiB, so that one in each would show.
+fn assert_none_holds_a_buffer<T>(idle: impl Fn() -> T) {
     const MANY: usize = 300;
     const ROOM: usize = 4 << 20;
+    let first = idle();
+    let before = data();
+    let rest: Vec<_> = (0..MANY).map(|_| idle()).collect();
+    let grown = data().saturating_sub(before);
+    assert!(grown < ROOM, "{MANY} of {} hold {grown} bytes", std::any::type_name::<T>());
+    drop((first, rest));
+}
+
+fn small_pair() -> (MemoryChannel, MemoryChannel) {
+    MemoryChannel::pair_with_capacity(1000).unwrap()
+}
+
+#[test]
+fn connections_that_are_idle_hold_no_buffers() {
     child::run("connections_that_are_idle_hold_no_buffers", || {
-        let open = || {
-            let (near, far) = MemoryChannel::pair_with_capacity(1000).unwrap();
+        assert_none_holds_a_buffer(|| {
+            let (near, far) = small_pair();
             let near = plain("plain", near);
             near.set_blocking(false);
-            far.set_blocking(false);
-            (near, far)
-        };
-        let speak = |near: &Layered<Plain, Plain>, far: &MemoryChannel| {
             near.write_all(b"out").unwrap();
             far.read_all(&mut [0; 3]).unwrap();
             far.write_all(b"what comes in").unwrap();
             near.read_all(&mut [0; 4]).unwrap(); // the layer holds the rest
             near.read_all(&mut [0; 9]).unwrap();
             assert!(near.read(&mut [0]).unwrap_err().is_would_block());
-            assert!(near.readiness(Direction::Read).block(Some(std::time::Instant::now())).is_ok_and(|ready| !ready));
-        };
-        let (near, far) = open();
-        speak(&near, &far);
-        let before = data();
-        let idle: Vec<_> = (0..MANY).map(|_| open()).collect();
-        idle.iter().for_each(|(near, far)| speak(near, far));
-        let grown = data().saturating_sub(before);
-        assert!(grown < ROOM, "{MANY} idle connections hold {grown} bytes");
+            (near, far)
+        });
+    });
+}
+
+#[test]
+fn connections_whose_peer_says_nothing_hold_no_buffers() {
+    child::run("connections_whose_peer_says_nothing_hold_no_buffers", || {
+        assert_none_holds_a_buffer(|| {
+            let (near, far) = small_pair();
+            let near: Layered<Plain, Plain> =
+                Layered::with_handshake("never", Box::new(near), Box::new(NeverDone), limits());
+            near.set_blocking(false);
+            assert!(near.handshake().unwrap_err().is_would_block());
+            (near, far)
+        });
     });
 }
