@@ -1,10 +1,12 @@
 //! Input that a layer holds: bounded while a unit is incomplete, and none while it is idle.
 
+#[path = "support/buffers.rs"]
+mod buffers;
 mod support;
 
-use std::fs;
 use std::io::IoSlice;
 
+use buffers::assert_none_holds_a_buffer;
 use channel_core::engine::{Advance, Decoded, Decoder, Handshake, Sink, Stopped};
 use channel_core::{Buffer, Channel, ChannelExt, Error, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags};
 use channel_testkit::child;
@@ -79,25 +81,6 @@ fn a_handshake_message_that_does_not_end_is_bounded_and_refused_in_its_own_words
     let mut heard = [0; 8];
     far.read_all(&mut heard).unwrap();
     assert_eq!(&heard, b"too long");
-}
-
-/// What this process has asked of the system for its data, in bytes.
-fn data() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
-    1024 * line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
-}
-
-/// Asserts that many of what `idle` makes hold no buffers: one is larger than 64 KiB, so that one in each would show.
-fn assert_none_holds_a_buffer<T>(idle: impl Fn() -> T) {
-    const MANY: usize = 300;
-    const ROOM: usize = 4 << 20;
-    let first = idle();
-    let before = data();
-    let rest: Vec<_> = (0..MANY).map(|_| idle()).collect();
-    let grown = data().saturating_sub(before);
-    assert!(grown < ROOM, "{MANY} of {} hold {grown} bytes", std::any::type_name::<T>());
-    drop((first, rest));
 }
 
 fn small_pair() -> (MemoryChannel, MemoryChannel) {
