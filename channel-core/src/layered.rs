@@ -5,7 +5,7 @@
 //! * `outbox` is the writing side's lock and the note a reader leaves when it finds it taken.
 //! * `state` is what `readiness` and `shutdown` look at without a lock.
 //! * `core` makes one attempt of everything, `closing` of the end; this file has the public face, which waits and tries again.
-//! * `handlers` forwards event-loop handlers.
+//! * `handlers` forwards event-loop handlers; `silence` is what they note of calls, apart from their locks.
 //!
 //! Locks are taken from the top layer down, and in a layer the reading side's before the writing side's, never the other way
 //! round.
@@ -16,6 +16,7 @@ pub mod engine;
 mod handlers;
 mod outbox;
 mod reading;
+mod silence;
 mod state;
 mod writing;
 

@@ -289,3 +289,25 @@ fn a_pipe_is_not_a_file() {
     let (read, _write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     assert!(FileChannel::from_fd(read).unwrap_err().to_string().contains("PipeChannel"));
 }
+
+#[test]
+fn a_handler_set_after_the_end_is_told_of_it_and_keeps_nothing_open() {
+    for how in [Shutdown::Read, Shutdown::Write] {
+        let (near, far) = PipeChannel::pair().unwrap();
+        near.shutdown(how).unwrap();
+        let context = Recorder::new();
+        let (called, calls) = std::sync::mpsc::channel();
+        let set = AioChange::Set(AioHandler::new(context.clone(), move || called.send(()).unwrap()));
+        let (read, write) = if how == Shutdown::Read { (set, AioChange::Keep) } else { (AioChange::Keep, set) };
+        near.set_aio_fd_handler(read, write).unwrap();
+        assert!(context.handlers().is_empty(), "a loop polls what was given up");
+        context.turn(Duration::ZERO).unwrap();
+        calls.try_recv().unwrap();
+        far.set_blocking(false);
+        let seen = if how == Shutdown::Read { far.write(b"x").map(drop) } else { far.read(&mut [0]).map(drop) };
+        assert_eq!(
+            seen.map_err(|error| error.kind()),
+            if how == Shutdown::Read { Err(ErrorKind::BrokenPipe) } else { Ok(()) }
+        );
+    }
+}

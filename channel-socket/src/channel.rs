@@ -397,7 +397,11 @@ impl Channel for SocketChannel {
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         let fd = self.open("set_aio_fd_handler")?;
-        let polled = |direction| Some(Interest { fd: Arc::clone(&fd), direction });
+        let polled = |direction| {
+            // Its end poll(2) does not show to the writer of a unix socket (see `readiness`): the handler is due, whatever is polled.
+            let ended = direction == Direction::Write && self.write_ended.load(Ordering::Acquire);
+            (!ended).then(|| Interest { fd: Arc::clone(&fd), direction })
+        };
         self.handlers.change(self.layer(), polled, read, write)
     }
 

@@ -5,5 +5,7 @@ mod common;
 mod end;
 mod endings;
 mod exchange;
+mod exhausted;
 mod refusals;
+mod replies;
 mod traps;

@@ -333,3 +333,62 @@ impl Drop for FdHandlers {
         self.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::EventLoop;
+
+    /// Runs `body` on a thread of its own and returns once that sleeps, as /proc sees it; the tests hold all the same if it does
+    /// not sleep yet.
+    fn asleep<'scope>(
+        scope: &'scope thread::Scope<'scope, '_>,
+        body: impl FnOnce() + Send + 'scope,
+    ) -> thread::ScopedJoinHandle<'scope, ()> {
+        let (tell, told) = mpsc::channel();
+        let handle = scope.spawn(move || {
+            tell.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
+            drop(tell);
+            body();
+        });
+        let stat = Path::new("/proc").join(told.recv().unwrap()).join("stat");
+        let mut seen = 0;
+        while seen < 3 && !handle.is_finished() {
+            let stat = fs::read_to_string(&stat).unwrap_or_default();
+            seen = if stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S')) { seen + 1 } else { 0 };
+            thread::yield_now();
+        }
+        handle
+    }
+
+    #[test]
+    fn a_call_made_while_the_handler_is_taken_off_its_loop_keeps_it_there() {
+        let event_loop = EventLoop::new().unwrap();
+        let fd = Arc::new(eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
+        let registration = Registration::new(AioHandler::new(event_loop.clone(), || ()));
+        let there = OnFd::new(registration, Some(Interest { fd, direction: Direction::Read }));
+        there.arm().unwrap();
+        there.fire(); // the first call of the handler in which nobody calls the channel
+        let change = there.polled(); // held by whoever tells the loop of a change
+        thread::scope(|scope| {
+            // The second: it finds that nobody called, and waits to take the handler off.
+            let calling = asleep(scope, || there.fire());
+            there.called();
+            drop(change);
+            calling.join().unwrap();
+        });
+        assert!(there.armed.load(Ordering::SeqCst));
+        assert_eq!(event_loop.run_once(Some(Duration::ZERO)).unwrap(), 1, "calls of a handler that is due");
+        there.fire();
+        there.fire();
+        assert_eq!(event_loop.run_once(Some(Duration::ZERO)).unwrap(), 0, "calls of one that nobody needs");
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::silence::Silence;
 use crate::{AioChange, AioHandler, Channel, Direction, Error, ErrorKind, Registration, Removed, Result, Timer};
 
 /// The registrations of a layer.
@@ -12,10 +13,8 @@ pub(super) struct Handlers {
     slots: Mutex<Slots>,
     /// Whether either slot is taken; looked at before the lock.
     any: AtomicBool,
-    /// Whether this layer was called since the handler of a direction was last called.
-    called: [AtomicBool; 2],
-    /// Whether the channel below may have taken its handlers off their loop, because nobody called this layer.
-    silent: AtomicBool,
+    /// Whether this layer was called since they were.
+    silence: Silence,
 }
 
 #[derive(Debug, Default)]
@@ -176,30 +175,16 @@ impl Handlers {
     }
 
     /// Runs the handler of `direction` now, on the thread of its loop.
-    ///
-    /// The channel below takes a handler off its loop that is called again and again without calling it. A handler that calls
-    /// this layer is none of those, although what this layer holds may have served it.
     pub(super) fn run(&self, direction: Direction, inner: &dyn Channel) {
         let Some(registration) = self.registration(direction) else { return };
-        let called = &self.called[direction as usize];
-        called.store(false, Ordering::SeqCst);
-        registration.run();
-        if !called.load(Ordering::SeqCst) {
-            // First, so that a call which misses this store is seen below; `note_call` looks in the opposite order.
-            self.silent.store(true, Ordering::SeqCst);
-            if !called.load(Ordering::SeqCst) {
-                return;
-            }
+        if self.silence.run(direction, || registration.run()) {
+            count_as_call(inner);
         }
-        count_as_call(inner);
     }
 
     /// Notes a call on this layer, at its end.
     pub(super) fn note_call(&self, inner: &dyn Channel) {
-        for called in &self.called {
-            called.store(true, Ordering::SeqCst);
-        }
-        if self.silent.load(Ordering::SeqCst) && self.silent.swap(false, Ordering::SeqCst) {
+        if self.silence.call() {
             count_as_call(inner);
         }
     }
@@ -297,4 +282,27 @@ impl Handlers {
 fn count_as_call(inner: &dyn Channel) {
     // Nothing is set, so nothing can fail.
     let _ = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{EventLoop, MemoryChannel};
+
+    #[test]
+    fn what_became_unsent_meanwhile_keeps_what_will_push_it() {
+        let (inner, _far) = MemoryChannel::pair().unwrap();
+        let event_loop = EventLoop::new().unwrap();
+        let polled = || format!("{event_loop:?}");
+        let (handlers, event) = (Handlers::default(), |_| -> Event { Arc::new(|| {}) });
+        let read = AioChange::Set(AioHandler::new(event_loop.clone(), || ()));
+        handlers.change("layer", &inner, read, AioChange::Keep, event, |_| false).unwrap();
+        handlers.arm_push(&inner, event);
+        assert!(polled().contains("descriptors: 2"), "{}", polled());
+        // Whoever found nothing unsent asks for this, and by now somebody has left something.
+        handlers.disarm_push(&inner, false, || true);
+        assert!(polled().contains("descriptors: 2"), "{}", polled());
+        handlers.disarm_push(&inner, false, || false);
+        assert!(polled().contains("descriptors: 1"), "{}", polled());
+    }
 }

@@ -291,4 +291,33 @@ mod tests {
         let watched = table.watched.get(&fd.as_raw_fd()).unwrap();
         assert!(watched.read.is_some() && watched.write.is_none());
     }
+
+    /// What the kernel was asked to report of `fd`, as proc(5) has it.
+    fn asked(poller: &Poller, fd: &OwnedFd) -> EventFlags {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", poller.epoll.as_raw_fd())).unwrap();
+        let number = fd.as_raw_fd().to_string();
+        let words = info.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let flags = words.into_iter().find_map(|words| match &words[..] {
+            ["tfd:", target, "events:", flags, ..] if *target == number => u32::from_str_radix(flags, 16).ok(),
+            _ => None,
+        });
+        EventFlags::from_bits_retain(flags.expect("the kernel knows the descriptor"))
+    }
+
+    #[test]
+    fn the_end_of_the_peers_output_alone_concerns_the_reader_and_nobody_else() {
+        let (poller, _wake) = poller();
+        let fd = Arc::new(flag(0));
+        poller.set(&fd, Direction::Write, nothing()).unwrap();
+        assert!(!asked(&poller, &fd).contains(EventFlags::RDHUP));
+        poller.set(&fd, Direction::Read, nothing()).unwrap();
+        assert!(asked(&poller, &fd).contains(EventFlags::RDHUP));
+
+        // Sockets of today report readable along with it; epoll_ctl(2) does not promise that.
+        poller.begin_batch();
+        let mark = poller.lock().watched[&fd.as_raw_fd()].mark;
+        let ended = Event { flags: EventFlags::RDHUP, data: EventData::new_u64(mark) };
+        assert!(poller.handler(&ended, Direction::Read).is_some());
+        assert!(poller.handler(&ended, Direction::Write).is_none());
+    }
 }

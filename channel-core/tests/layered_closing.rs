@@ -1,0 +1,99 @@
+//! What `close` leaves behind, and that it never outlasts the linger.
+
+#[path = "support/buffers.rs"]
+mod buffers;
+mod support;
+
+use std::io::IoSlice;
+use std::time::Duration;
+
+use buffers::assert_none_holds_a_buffer;
+use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
+use channel_core::{Channel, ChannelExt, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags};
+use channel_testkit::{child, watchdog};
+use support::{Plain, plain};
+
+/// Ends the stream with a full stop, whatever the channel below has still to say.
+struct FullStop;
+
+impl Decoder for FullStop {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let end = input.iter().position(|byte| *byte == b'.');
+        sink.put(&input[..end.unwrap_or(input.len())]);
+        let stopped = if end.is_some() { Stopped::End } else { Stopped::NeedInput };
+        Ok(Decoded { consumed: input.len(), stopped, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn lingering(linger: Duration) -> (Layered<FullStop, Plain>, MemoryChannel) {
+    let (near, far) = MemoryChannel::pair_with_capacity(100).unwrap();
+    let limits = Limits { linger, ..Limits::default() };
+    (Layered::open("full stop", Box::new(near), FullStop, Plain, limits), far)
+}
+
+/// What a peer may leave undone that `close` waits for.
+const LEAVES: [&str; 2] = ["an end below that does not come", "output that it does not take"];
+
+fn leave(what: &str, near: &Layered<FullStop, Plain>, far: &MemoryChannel) {
+    if what == LEAVES[0] {
+        far.write_all(b"the end.").unwrap();
+        near.read_all(&mut [0; 7]).unwrap();
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+    } else {
+        assert_eq!(near.writev_full(&[IoSlice::new(&[7; 1000])], &[], WriteFlags::DONT_WAIT).unwrap(), 1000);
+    }
+}
+
+fn assert_closed(what: &str, closed: Result<()>, near: &Layered<FullStop, Plain>) {
+    match closed {
+        Ok(()) => assert_eq!(what, LEAVES[0]),
+        Err(error) => assert_eq!((what, error.kind()), (LEAVES[1], ErrorKind::TimedOut), "{error}"),
+    }
+    assert!(near.read(&mut [0]).unwrap_err().is_closed());
+}
+
+#[test]
+fn close_waits_while_the_linger_lasts_and_not_when_it_has_passed() {
+    for what in LEAVES {
+        let (near, far) = lingering(Duration::from_secs(1000));
+        near.set_blocking(false);
+        leave(what, &near, &far);
+        assert!(near.close().unwrap_err().is_would_block(), "{what}");
+
+        let (near, far) = lingering(Duration::ZERO);
+        near.set_blocking(false);
+        leave(what, &near, &far);
+        assert_closed(what, near.close(), &near);
+    }
+}
+
+#[test]
+fn a_close_that_waits_comes_to_an_end_with_the_linger() {
+    watchdog::run("a_close_that_waits_comes_to_an_end", || {
+        for what in LEAVES {
+            let (near, far) = lingering(Duration::from_millis(50));
+            leave(what, &near, &far);
+            assert_closed(what, near.close(), &near);
+        }
+    });
+}
+
+#[test]
+fn a_layer_that_was_closed_holds_no_buffers_though_it_is_kept() {
+    child::run("a_layer_that_was_closed_holds_no_buffers_though_it_is_kept", || {
+        assert_none_holds_a_buffer(|| {
+            let (near, far) = MemoryChannel::pair_with_capacity(1000).unwrap();
+            let near = plain("plain", near);
+            near.write_all(b"out").unwrap();
+            far.write_all(b"what comes in").unwrap();
+            near.read_all(&mut [0; 4]).unwrap(); // the layer holds the rest
+            far.close().unwrap();
+            near.close().unwrap();
+            near
+        });
+    });
+}
