@@ -74,7 +74,14 @@ fn end() -> impl Strategy<Value = End> {
         2 => Just(Waits::Handlers),
         2 => Just(Waits::Tasks),
     ];
-    (waits, steps(7), steps(5)).prop_map(|(waits, first, second)| End { waits, threads: [first, second] })
+    let both_close = prop_oneof![3 => Just(false), 1 => Just(true)];
+    (waits, steps(7), steps(5), both_close).prop_map(|(waits, mut first, mut second, both_close)| {
+        if both_close {
+            first.extend([Op::Meet, Op::Close]);
+            second.extend([Op::Meet, Op::Close]);
+        }
+        End { waits, threads: [first, second] }
+    })
 }
 
 fn size() -> impl Strategy<Value = usize> {

@@ -306,7 +306,8 @@ impl Model {
             self.ends[end].threads[thread].turns[turn as usize] += 1;
         }
         if let Some(fault) = self.judge(end, thread, &now, outcome, come) {
-            self.wrong(format!("{}: {:?} gave {outcome:?}: {fault}", name(end, thread), now.call));
+            let state = self.state();
+            self.wrong(format!("{}: {:?} gave {outcome:?}: {fault}\n{state}", name(end, thread), now.call));
         }
         self.note(end, thread, &now, outcome, come);
     }

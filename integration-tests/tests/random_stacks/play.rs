@@ -34,7 +34,7 @@ pub(crate) struct Rules {
 const QUIET: Duration = Duration::from_millis(30);
 
 /// How much threads may work although nothing comes of it: no call returns.
-const SPIN: Duration = Duration::from_secs(5);
+const SPIN: Duration = Duration::from_secs(2);
 
 /// The most that is read at once.
 const PIECE: usize = 64 * 1024;
