@@ -1,0 +1,654 @@
+//! The model: two byte queues, and what each call may say of them.
+//!
+//! What is known of a call is written down before it is made and after it has returned, so that nothing is demanded that another thread may
+//! just have changed.
+
+use std::time::{Duration, Instant};
+
+use channel_core::{Direction, ErrorKind, Result, Shutdown};
+
+use super::case::{Case, Leaf, Waits};
+
+/// A linger below this runs out; one above never does, unless something hangs.
+const RUNS_OUT: Duration = Duration::from_secs(1);
+
+/// How often calls may say would-block while nothing happens.
+const IN_VAIN: u32 = 500_000;
+
+/// One call on the channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Handshake,
+    Read {
+        waits: bool,
+    },
+    Lend,
+    Write {
+        len: usize,
+        waits: bool,
+    },
+    Cork(bool),
+    Flush,
+    /// A ping, or a key update.
+    Control,
+    Blocking(bool),
+    Move,
+    CloseWrite,
+    Close,
+    Shutdown(Shutdown),
+}
+
+impl Call {
+    /// The direction it may wait in, as the reader or the writer; `close` is neither.
+    fn turn(self) -> Option<Direction> {
+        match self {
+            Self::Handshake | Self::Read { waits: true } => Some(Direction::Read),
+            Self::Write { waits: true, .. } | Self::Flush | Self::CloseWrite => Some(Direction::Write),
+            _ => None,
+        }
+    }
+
+    fn waits(self) -> bool {
+        self == Self::Close || self.turn().is_some()
+    }
+
+    fn reads(self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Lend)
+    }
+
+    fn writes(self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Flush | Self::CloseWrite)
+    }
+}
+
+/// How much is still expected of the channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Everything; a thread may wait for another.
+    Play,
+    /// Everything; no thread waits for another any more, since all of them did.
+    Hurry,
+    /// Both ends were shut down by the test, since nobody would have gone on: only what is true of any stream.
+    Over,
+}
+
+/// Both ends of a case.
+pub(crate) struct Model {
+    ends: [End; 2],
+    /// Whether there is a protocol that tells an end from a cut.
+    layered: bool,
+    websocket: bool,
+    plain_leaf: Leaf,
+    linger: Duration,
+    /// A reader that sleeps already must see to what other threads leave.
+    wakes_sleepers: bool,
+    pub(crate) stage: Stage,
+    /// Counts everything that happened.
+    pub(crate) steps: u64,
+    /// What is wrong, once something is.
+    pub(crate) fault: Option<String>,
+    /// Calls that said would-block since something happened, and when that was.
+    in_vain: (u64, u32),
+    log: Vec<String>,
+}
+
+/// One end: its output as the queue to the other, and what it was told.
+#[derive(Default)]
+struct End {
+    /// By each of its threads: bytes that a call was or is being offered, bytes that were taken.
+    offered: [u64; 2],
+    taken: [u64; 2],
+    /// What has come of each of the peer's threads.
+    come: [u64; 2],
+    last_come: Option<Instant>,
+    corked: bool,
+    /// When bytes may last have been left that nobody was about to push.
+    left_at: Option<u64>,
+    close_write: Ended,
+    close: Ended,
+    close_began: Option<Instant>,
+    /// A call of `close` has come back, perhaps with would-block.
+    is_closing: bool,
+    /// It had read to the peer's clean end when `close` began.
+    closed_behind_the_end: bool,
+    closes: Vec<Result<(), ErrorKind>>,
+    shut_read: bool,
+    shut_write: bool,
+    /// How reading ended, and whether it was this end that ended it.
+    end: Option<(Result<(), ErrorKind>, bool)>,
+    blocking: bool,
+    /// Counts changes of the mode.
+    modes: u64,
+    waits_in_calls: bool,
+    pushes_by_itself: bool,
+    threads: [Thread; 2],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Ended {
+    #[default]
+    No,
+    Begun,
+    Done,
+}
+
+#[derive(Default)]
+struct Thread {
+    now: Option<Now>,
+    /// Calls that had a turn in a direction and have returned.
+    turns: [u64; 2],
+    meets: u64,
+    done: bool,
+}
+
+/// A call under way, and what was so when it began.
+#[derive(Clone, Copy)]
+struct Now {
+    call: Call,
+    began: Instant,
+    step: u64,
+    is_closing: bool,
+    closed_write: bool,
+    blocking: bool,
+    modes: u64,
+    /// The turns that the other thread of this end had had.
+    turns: [u64; 2],
+    last_come: Option<Instant>,
+}
+
+/// What is to be made of it that nothing happens.
+pub(crate) enum Stall {
+    /// A promise is broken if it stays so.
+    Broken(String),
+    /// A limit will end it.
+    Until,
+    /// Nobody is to blame: each waits for what no other is going to do.
+    Legal,
+}
+
+impl Model {
+    pub(crate) fn new(case: &Case, wakes_sleepers: bool) -> Self {
+        let end = |index: usize| {
+            let waits = case.ends[index].waits;
+            End {
+                blocking: waits == Waits::Blocking,
+                waits_in_calls: matches!(waits, Waits::Blocking | Waits::NonBlocking),
+                pushes_by_itself: waits == Waits::Handlers,
+                ..End::default()
+            }
+        };
+        Self {
+            ends: [end(0), end(1)],
+            layered: case.has_tls() || case.has_websocket(),
+            websocket: case.has_websocket(),
+            plain_leaf: case.leaf,
+            linger: case.bounds.linger,
+            wakes_sleepers,
+            stage: Stage::Play,
+            steps: 0,
+            fault: None,
+            in_vain: (0, 0),
+            log: Vec::new(),
+        }
+    }
+
+    pub(crate) fn wrong(&mut self, fault: String) {
+        self.steps += 1;
+        self.fault.get_or_insert(fault);
+    }
+
+    /// Nobody would go on.
+    pub(crate) fn give_up(&mut self) {
+        self.steps += 1;
+        self.stage = if self.stage == Stage::Play { Stage::Hurry } else { Stage::Over };
+        self.log.push(format!("{:5} nobody would go on: {:?}", self.steps, self.stage));
+    }
+
+    pub(crate) fn is_closed(&self, end: usize) -> bool {
+        self.ends[end].close != Ended::No
+    }
+
+    /// How much thread `thread` has had taken: where it goes on.
+    pub(crate) fn taken(&self, end: usize, thread: usize) -> u64 {
+        self.ends[end].taken[thread]
+    }
+
+    /// Whether reading is over, and whether that was the clean end.
+    pub(crate) fn read_end(&self, end: usize) -> Option<bool> {
+        self.ends[end].end.map(|(end, _)| end.is_ok())
+    }
+
+    /// A thread arrives where it meets the other: which meeting it is.
+    pub(crate) fn arrive(&mut self, end: usize, thread: usize) -> u64 {
+        self.steps += 1;
+        let thread = &mut self.ends[end].threads[thread];
+        thread.meets += 1;
+        thread.meets
+    }
+
+    /// Whether it need not wait for the other.
+    pub(crate) fn met(&self, end: usize, thread: usize, meeting: u64) -> bool {
+        let other = &self.ends[end].threads[1 - thread];
+        self.stage > Stage::Play || self.fault.is_some() || other.done || other.meets >= meeting
+    }
+
+    /// A thread has done its part; says whether it was the last of its end.
+    pub(crate) fn leave(&mut self, end: usize, thread: usize) -> bool {
+        self.steps += 1;
+        self.ends[end].threads[thread].done = true;
+        self.ends[end].threads[1 - thread].done
+    }
+
+    pub(crate) fn begin(&mut self, end: usize, thread: usize, call: Call) {
+        self.steps += 1;
+        let step = self.steps;
+        let this = &mut self.ends[end];
+        match call {
+            Call::Write { len, .. } => this.offered[thread] = this.taken[thread] + len as u64,
+            Call::CloseWrite => this.close_write = this.close_write.max(Ended::Begun),
+            Call::Shutdown(how) => {
+                this.shut_read |= how != Shutdown::Write;
+                this.shut_write |= how != Shutdown::Read;
+            }
+            Call::Cork(true) => this.corked = true,
+            Call::Blocking(blocking) => {
+                this.modes += 1;
+                this.blocking = blocking;
+            }
+            _ => {}
+        }
+        if call == Call::Close && this.close == Ended::No {
+            this.close = Ended::Begun;
+            this.close_began = Some(Instant::now());
+            this.closed_behind_the_end = matches!(this.end, Some((Ok(()), false)));
+        }
+        let now = Now {
+            call,
+            began: Instant::now(),
+            step,
+            is_closing: this.is_closing,
+            closed_write: this.close_write == Ended::Done,
+            blocking: this.blocking,
+            modes: this.modes,
+            turns: this.threads[1 - thread].turns,
+            last_come: this.last_come,
+        };
+        this.threads[thread].now = Some(now);
+    }
+
+    /// A call that waits said would-block, and will be made again.
+    pub(crate) fn would_block(&mut self, end: usize, thread: usize) {
+        let this = &mut self.ends[end];
+        let Some(now) = this.threads[thread].now else { return };
+        this.is_closing |= now.call == Call::Close;
+        self.in_vain = if self.in_vain.0 == self.steps { (self.steps, self.in_vain.1 + 1) } else { (self.steps, 1) };
+        if self.in_vain.1 > IN_VAIN {
+            let state = self.state();
+            self.wrong(format!(
+                "Q3: {} is told to try again and again, and nothing happens\n{state}",
+                name(end, thread)
+            ));
+            return;
+        }
+        let this = &self.ends[end];
+        if this.waits_in_calls && now.blocking && now.modes == this.modes {
+            self.wrong(format!("M1: {} in blocking mode: {:?} said would-block", name(end, thread), now.call));
+        }
+    }
+
+    /// A call has returned; `come` is what has come by then of each of the peer's threads.
+    pub(crate) fn finish(&mut self, end: usize, thread: usize, outcome: &Result<usize>, come: Option<[u64; 2]>) {
+        self.steps += 1;
+        let Some(now) = self.ends[end].threads[thread].now.take() else { return };
+        let outcome = outcome.as_ref().map_err(channel_core::Error::kind).copied();
+        self.log.push(format!("{:5} {}: {:?} = {outcome:?}", self.steps, name(end, thread), now.call));
+        if let Some(turn) = now.call.turn() {
+            self.ends[end].threads[thread].turns[turn as usize] += 1;
+        }
+        if let Some(fault) = self.judge(end, thread, &now, outcome, come) {
+            let state = self.state();
+            self.wrong(format!("{}: {:?} gave {outcome:?}: {fault}\n{state}", name(end, thread), now.call));
+        }
+        self.note(end, thread, &now, outcome, come);
+    }
+
+    /// What the call has changed.
+    fn note(&mut self, end: usize, thread: usize, now: &Now, outcome: Outcome, come: Option<[u64; 2]>) {
+        let step = self.steps;
+        let stage = self.stage;
+        let this = &mut self.ends[end];
+        match (now.call, outcome) {
+            (Call::Write { .. }, Ok(count)) => {
+                this.taken[thread] += count as u64;
+                let drained = this.waits_in_calls && now.blocking && now.modes == this.modes;
+                let alone =
+                    this.threads[1 - thread].now.is_none_or(|other| other.call.turn() != Some(Direction::Write));
+                if !(drained && alone && matches!(now.call, Call::Write { waits: true, .. })) {
+                    this.left_at = Some(step);
+                }
+            }
+            (Call::Cork(cork), _) => {
+                this.corked = cork;
+                this.left_at = Some(step);
+            }
+            (Call::Flush, Ok(_)) => this.left_at = None,
+            (Call::CloseWrite, Ok(_)) => {
+                this.left_at = None;
+                this.close_write = Ended::Done;
+            }
+            (Call::Close, outcome) => {
+                this.is_closing = true;
+                this.close = Ended::Done;
+                this.closes.push(outcome.map(drop));
+            }
+            _ => {}
+        }
+        if matches!(now.call, Call::Write { .. }) {
+            this.offered[thread] = this.taken[thread];
+        }
+        if let Some(come) = come {
+            if come != this.come {
+                this.last_come = Some(Instant::now());
+            }
+            this.come = come;
+        }
+        let over = match outcome {
+            Ok(0) => Some(Ok(())),
+            Err(kind) if !matches!(kind, ErrorKind::WouldBlock | ErrorKind::Busy) => Some(Err(kind)),
+            _ => None,
+        };
+        if let (true, Some(over), None) = (now.call.reads(), over, this.end) {
+            let ours = this.shut_read || this.close != Ended::No || stage == Stage::Over;
+            this.end = Some((over, ours));
+        }
+    }
+
+    /// Why a call may not say what it said.
+    fn judge(&self, end: usize, thread: usize, now: &Now, outcome: Outcome, come: Option<[u64; 2]>) -> Option<String> {
+        let (this, peer) = (&self.ends[end], &self.ends[1 - end]);
+        if let Some(come) = come {
+            if let Some(thread) = (0..2).find(|&thread| come[thread] > peer.offered[thread].max(peer.taken[thread])) {
+                return Some(format!("more came than thread {} of the peer ever offered", thread + 1));
+            }
+            if come != this.come && matches!(this.end, Some((Ok(()), _))) {
+                return Some("R2: bytes came behind the end".to_owned());
+            }
+        }
+        let call = now.call;
+        if MENDED && now.is_closing && (call.reads() || call.writes()) && outcome != Err(ErrorKind::Closed) {
+            return Some("from the moment close began, it says `Closed`".to_owned());
+        }
+        match outcome {
+            Err(ErrorKind::WouldBlock) if call.waits() || matches!(call, Call::Move | Call::Control) => {
+                Some("it waits".to_owned())
+            }
+            Err(ErrorKind::Busy) => {
+                let other = &this.threads[1 - thread];
+                let overlaps = |direction: Direction| {
+                    other.turns[direction as usize] != now.turns[direction as usize]
+                        || other.now.is_some_and(|other| other.call.turn() == Some(direction))
+                };
+                let legal = call.turn().is_some_and(overlaps);
+                (!legal).then(|| "O3: nobody else waits in this direction".to_owned())
+            }
+            _ => match call {
+                Call::Read { .. } | Call::Lend => self.judge_read(end, now, outcome),
+                Call::Write { len, .. } => match outcome {
+                    Ok(count) if count == 0 || count > len => Some(format!("W1: of {len} bytes")),
+                    Ok(_) if now.closed_write => Some("E3: a write after `close_write`".to_owned()),
+                    _ => self.judge_write(end, outcome),
+                },
+                Call::Flush | Call::CloseWrite | Call::Control => self.judge_write(end, outcome),
+                Call::Close => self.judge_close(end, outcome),
+                Call::Handshake => outcome.is_err().then(|| "both ends want it".to_owned()),
+                Call::Move => {
+                    let legal = outcome.is_ok() || (outcome == Err(ErrorKind::Closed) && this.close != Ended::No);
+                    (!legal).then(|| "H7, A5: a channel can be moved at any time".to_owned())
+                }
+                Call::Cork(_) | Call::Blocking(_) => None,
+                Call::Shutdown(_) => outcome.is_err().then(|| "S2: every leaf can be shut down".to_owned()),
+            },
+        }
+    }
+
+    fn judge_read(&self, end: usize, now: &Now, outcome: Outcome) -> Option<String> {
+        let (this, peer) = (&self.ends[end], &self.ends[1 - end]);
+        let ours = this.shut_read || this.close != Ended::No || self.stage == Stage::Over;
+        match outcome {
+            Err(ErrorKind::WouldBlock) if matches!(this.end, Some((Ok(()), false))) => {
+                Some("R2: the end was read before".to_owned())
+            }
+            Ok(0) => {
+                let ended = peer.close_write != Ended::No || peer.close != Ended::No;
+                let legal = ours || ended || (!self.layered && peer.is_abrupt());
+                (!legal).then(|| "an end that the peer did not make".to_owned())
+            }
+            Ok(_) | Err(ErrorKind::WouldBlock) => None,
+            Err(ErrorKind::Closed) => (this.close == Ended::No).then(|| "it was not closed".to_owned()),
+            Err(ErrorKind::TimedOut) => {
+                let silent_since = now.last_come.max(this.last_come);
+                let silent = silent_since.is_none_or(|since| since.elapsed() >= self.linger);
+                let legal = self.websocket && this.close_write != Ended::No && silent;
+                (!legal && self.is_strict()).then(|| "no linger of silence after our own Close".to_owned())
+            }
+            Err(kind) => self.judge_kind(kind, ours || this.is_abrupt() || peer.is_gone()),
+        }
+    }
+
+    fn judge_write(&self, end: usize, outcome: Outcome) -> Option<String> {
+        let (this, peer) = (&self.ends[end], &self.ends[1 - end]);
+        match outcome {
+            Ok(_) | Err(ErrorKind::WouldBlock) => None,
+            Err(ErrorKind::Closed) => (this.close == Ended::No).then(|| "it was not closed".to_owned()),
+            Err(ErrorKind::Unsupported) => None, // a key update in TLS 1.2
+            Err(ErrorKind::BrokenPipe) if this.close_write != Ended::No => None,
+            Err(ErrorKind::BrokenPipe) if this.close != Ended::No && !MENDED => None,
+            Err(kind) => self.judge_kind(kind, this.is_abrupt() || peer.is_gone()),
+        }
+    }
+
+    fn judge_close(&self, end: usize, outcome: Outcome) -> Option<String> {
+        let (this, peer) = (&self.ends[end], &self.ends[1 - end]);
+        if let (true, Some(first)) = (MENDED, this.closes.first()) {
+            if *first != outcome.map(drop) {
+                return Some(format!("another closer was told {first:?}"));
+            }
+        }
+        match outcome {
+            Ok(_) => {
+                let ends = peer.close_write != Ended::No || peer.close != Ended::No;
+                let legal = !self.websocket || ends || !self.is_strict() || !MENDED;
+                (!legal).then(|| "the peer's Close has not come".to_owned())
+            }
+            Err(ErrorKind::TimedOut) => {
+                let lasted = this.close_began.is_none_or(|began| began.elapsed() >= self.linger);
+                (!lasted && self.is_strict()).then(|| "the linger has not passed".to_owned())
+            }
+            Err(kind) => self.judge_kind(kind, this.is_abrupt() || peer.is_gone()),
+        }
+    }
+
+    /// Errors that follow from an end of somebody's, and those that never do.
+    fn judge_kind(&self, kind: ErrorKind, somebody_went: bool) -> Option<String> {
+        match kind {
+            ErrorKind::BrokenPipe | ErrorKind::Reset | ErrorKind::UnexpectedEof | ErrorKind::TimedOut => {
+                (!somebody_went && self.is_strict()).then(|| "neither end went".to_owned())
+            }
+            ErrorKind::Io(_) if somebody_went || !self.is_strict() => None,
+            _ => Some("no call of this case leads to that".to_owned()),
+        }
+    }
+
+    /// Whether nothing was cut off.
+    fn is_strict(&self) -> bool {
+        self.stage != Stage::Over && !self.ends.iter().any(End::is_abrupt)
+    }
+
+    /// What must be so when all is over.
+    pub(crate) fn conclude(&mut self) {
+        for end in 0..2 {
+            if let Some(fault) = self.conclude_queue(end) {
+                self.wrong(format!("from {} to {}: {fault}", SIDES[end], SIDES[1 - end]));
+            }
+        }
+    }
+
+    fn conclude_queue(&self, end: usize) -> Option<String> {
+        let (from, to) = (&self.ends[end], &self.ends[1 - end]);
+        if let Some(thread) = (0..2).find(|&thread| to.come[thread] > from.taken[thread]) {
+            return Some(format!("W2: more came than was taken of thread {}", thread + 1));
+        }
+        let lost = from.in_flight(to);
+        let Some((how, false)) = to.end else { return None };
+        if how.is_ok() && lost > 0 && (self.layered || !from.is_abrupt()) {
+            return Some(format!("the clean end came, but {lost} bytes that were taken did not"));
+        }
+        let closed = from.closes.iter().all(Result::is_ok) && !from.closes.is_empty();
+        // TCP itself throws away what is on its way when a socket is closed with input unread; only a closing handshake prevents that.
+        let tcp_cuts = self.plain_leaf == Leaf::Tcp && !self.websocket && !from.closed_behind_the_end;
+        if !self.is_strict() || !closed || tcp_cuts {
+            return None;
+        }
+        if lost > 0 {
+            return Some(format!(
+                "close said Ok, and {lost} bytes that were taken did not arrive at a reader, who got {how:?}"
+            ));
+        }
+        let kernel_says_reset = !self.layered && how == Err(ErrorKind::Reset);
+        match how {
+            Ok(()) => None,
+            Err(ErrorKind::TimedOut) => None, // judged when it was told
+            Err(_) if kernel_says_reset => None,
+            Err(kind) => Some(format!("close said Ok, and the reader got {kind:?} in place of the end")),
+        }
+    }
+
+    /// What is to be made of it that nothing happens.
+    pub(crate) fn stall(&self) -> Stall {
+        let calls = |end: usize| self.ends[end].threads.iter().filter_map(|thread| thread.now);
+        let any = |end: usize, is: fn(Call) -> bool| calls(end).any(|now| is(now.call));
+        let broken = |why: &str| Stall::Broken(format!("{why}\n{}", self.state()));
+        if let Some(now) = (0..2).flat_map(calls).find(|now| !now.call.waits()) {
+            return broken(&format!("{:?} never waits", now.call));
+        }
+        if (0..2).any(|end| any(end, |call| call == Call::Handshake)) {
+            return broken("N2: both ends want to open");
+        }
+        if self.stage == Stage::Over {
+            let shut = (0..2).any(|end| calls(end).next().is_some());
+            return if shut { broken("S1: both ends were shut down") } else { broken("the test itself") };
+        }
+        let mut limited = false;
+        for end in 0..2 {
+            let (this, peer) = (&self.ends[end], &self.ends[1 - end]);
+            let reads = any(1 - end, |call| matches!(call, Call::Read { .. }));
+            let writes = any(end, |call| call.writes());
+            let closes = any(end, |call| call == Call::Close);
+            if closes {
+                let limit = this.close_began.map(|began| began + self.linger);
+                match limit {
+                    Some(limit) if limit <= Instant::now() => return broken("close goes on after the linger"),
+                    _ => limited |= self.linger < RUNS_OUT,
+                }
+            }
+            if reads && this.in_flight(peer) > 0 && !self.may_hold(end) {
+                return broken("bytes that were taken do not arrive, and the other end reads");
+            }
+            if writes && reads {
+                return broken("one end writes and the other reads");
+            }
+            if reads && (closes || this.close_write == Ended::Done || this.close == Ended::Done) {
+                return broken("the end does not arrive, and the other end reads");
+            }
+            if writes && (peer.close == Ended::Done || (self.websocket && peer.close == Ended::Begun)) {
+                return broken("it writes to an end that was closed");
+            }
+            if self.websocket && closes && peer.close == Ended::Begun {
+                return broken("both ends close");
+            }
+            if this.close == Ended::Done && calls(end).next().is_some() {
+                return broken("S3: the channel is closed and a call waits in it");
+            }
+            if this.shut_read && any(end, |call| matches!(call, Call::Read { .. })) {
+                return broken("S1: reading was shut down and a reader waits");
+            }
+            if this.shut_write && writes {
+                return broken("S1: writing was shut down and a writer waits");
+            }
+            let silent = MENDED && self.websocket && peer.close_write == Ended::Done && self.linger < RUNS_OUT;
+            if let (true, true, Some(now)) = (silent, reads, calls(1 - end).find(|now| now.call.reads())) {
+                if peer.last_come.unwrap_or(now.began).max(now.began) + self.linger <= Instant::now() {
+                    return broken("a linger of silence after our own Close, and reading goes on");
+                }
+                limited = true;
+            }
+        }
+        if limited { Stall::Until } else { Stall::Legal }
+    }
+
+    /// Whether an end may keep bytes that it took, because nobody is there to push them.
+    fn may_hold(&self, end: usize) -> bool {
+        let this = &self.ends[end];
+        let Some(left_at) = this.left_at else { return this.corked };
+        if this.corked {
+            return true;
+        }
+        let pushes = |now: &Now| {
+            let sleeps = this.waits_in_calls && now.blocking && now.step < left_at;
+            now.call.waits() && (now.call.turn() != Some(Direction::Read) || !sleeps || self.wakes_sleepers)
+        };
+        let pushed = this.threads.iter().filter_map(|thread| thread.now.as_ref()).any(pushes);
+        !(pushed || this.pushes_by_itself)
+    }
+
+    /// Who is where, and what has gone.
+    pub(crate) fn state(&self) -> String {
+        let mut lines = Vec::new();
+        for (end, this) in self.ends.iter().enumerate() {
+            for (number, thread) in this.threads.iter().enumerate() {
+                let doing = match (&thread.now, thread.done) {
+                    (Some(now), _) => format!("in {:?} for {:.1?}", now.call, now.began.elapsed()),
+                    (None, true) => "done".to_owned(),
+                    (None, false) => "waits for the other thread".to_owned(),
+                };
+                lines.push(format!("{}: {doing}", name(end, number)));
+            }
+            let lost = this.in_flight(&self.ends[1 - end]);
+            lines.push(format!("{}: {:?} bytes taken, {lost} of them not yet read", SIDES[end], this.taken));
+        }
+        lines.join("\n")
+    }
+
+    /// The last calls that returned.
+    pub(crate) fn log(&self) -> String {
+        const MOST: usize = 60;
+        let skipped = self.log.len().saturating_sub(MOST);
+        self.log[skipped..].join("\n")
+    }
+}
+
+/// Whether `close` is what issue 7 makes of it.
+const MENDED: bool = false;
+
+type Outcome = Result<usize, ErrorKind>;
+
+pub(crate) const SIDES: [&str; 2] = ["near", "far"];
+
+fn name(end: usize, thread: usize) -> String {
+    format!("{} {}", SIDES[end], thread + 1)
+}
+
+impl End {
+    fn is_abrupt(&self) -> bool {
+        self.shut_read || self.shut_write
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_abrupt() || self.close != Ended::No
+    }
+
+    /// Bytes taken here that `peer` has not read.
+    fn in_flight(&self, peer: &Self) -> u64 {
+        self.taken.iter().sum::<u64>().saturating_sub(peer.come.iter().sum())
+    }
+}

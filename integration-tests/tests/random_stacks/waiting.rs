@@ -1,0 +1,258 @@
+//! One end, and how its calls wait.
+
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use channel_core::{AioChange, AioChannel, AioHandler, Attached, Channel, Direction, EventLoop, Readiness, Result};
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::case;
+
+/// A channel, and how its calls wait.
+pub(crate) struct Waiting {
+    pub(crate) channel: Arc<dyn Channel>,
+    way: Way,
+}
+
+enum Way {
+    /// In the call, or for readiness.
+    Calls {
+        /// Readable when the other thread has called the channel since this one asked: an answer of `readiness` holds until then.
+        /// `None` where everybody is to be woken by the channel itself.
+        nudges: Option<[Arc<OwnedFd>; 2]>,
+    },
+    Handlers(Handlers),
+    Tasks {
+        task: AioChannel,
+        attached: Mutex<(usize, Option<Attached>)>,
+        loops: [Arc<EventLoop>; 2],
+    },
+}
+
+impl Waiting {
+    /// `loops`, on threads of their own, are for those that wait on one. `alone`: a thread that waits is not told of calls by the other.
+    pub(crate) fn new(
+        channel: Box<dyn Channel>,
+        waits: case::Waits,
+        alone: bool,
+        loops: &[Arc<EventLoop>; 2],
+        fault: impl Fn(String) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let channel: Arc<dyn Channel> = Arc::from(channel);
+        let way = match waits {
+            case::Waits::Blocking | case::Waits::NonBlocking => {
+                let nudge = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Arc::new);
+                let failed = |errno: rustix::io::Errno| std::io::Error::from(errno);
+                let nudges = if alone { None } else { Some([nudge().map_err(failed)?, nudge().map_err(failed)?]) };
+                Way::Calls { nudges }
+            }
+            case::Waits::Handlers => Way::Handlers(Handlers::set(&*channel, loops.clone(), Arc::new(fault))?),
+            case::Waits::Tasks => {
+                let task = AioChannel::from_arc(Arc::clone(&channel));
+                let attached = Mutex::new((0, Some(task.attach(loops[0].clone())?)));
+                Way::Tasks { task, attached, loops: loops.clone() }
+            }
+        };
+        channel.set_blocking(waits == case::Waits::Blocking);
+        Ok(Self { channel, way })
+    }
+
+    /// Runs `attempt` until it gives anything but would-block, waiting in between; by `thread`, the first or the second of this end.
+    pub(crate) fn run<T>(
+        &self,
+        thread: usize,
+        direction: Direction,
+        mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
+    ) -> Result<T> {
+        match &self.way {
+            Way::Calls { nudges } => loop {
+                match attempt(&*self.channel) {
+                    Err(error) if error.is_would_block() => {}
+                    done => return done,
+                }
+                self.called(thread);
+                let nudge = nudges.as_ref().map(|nudges| &nudges[thread]);
+                if let Some(nudge) = nudge {
+                    // Empty already if nobody called.
+                    let _ = rustix::io::read(nudge, &mut [0; 8]);
+                }
+                let mut wait = self.channel.readiness(direction);
+                if let Some(nudge) = nudge {
+                    wait = wait.or(Readiness::wait_for(nudge, Direction::Read));
+                }
+                wait.block(None)?;
+            },
+            Way::Handlers(handlers) => loop {
+                let seen = handlers.calls.count(direction);
+                match attempt(&*self.channel) {
+                    Err(error) if error.is_would_block() => handlers.calls.wait(direction, seen),
+                    done => return done,
+                }
+            },
+            Way::Tasks { task, .. } => block_on(task.drive(direction, attempt)),
+        }
+    }
+
+    /// [`Channel::close`], however it waits; `began` is called where it had to.
+    pub(crate) fn close(&self, thread: usize, began: impl Fn()) -> Result<()> {
+        if let Way::Tasks { task, .. } = &self.way {
+            return block_on(task.close());
+        }
+        self.run(thread, Direction::Write, |channel| {
+            let closed = channel.close();
+            if matches!(&closed, Err(error) if error.is_would_block()) {
+                began();
+            }
+            closed
+        })
+    }
+
+    /// Tells the other thread that this one has called the channel.
+    pub(crate) fn called(&self, thread: usize) {
+        if let Way::Calls { nudges: Some(nudges) } = &self.way {
+            // A full counter is readable, and nothing else can fail.
+            let _ = rustix::io::write(&nudges[1 - thread], &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Moves the channel to the other loop, unless the other thread is at it.
+    pub(crate) fn change_loop(&self) -> Result<()> {
+        match &self.way {
+            Way::Calls { .. } => Ok(()),
+            Way::Handlers(handlers) => handlers.change_loop(&*self.channel),
+            Way::Tasks { attached, loops, .. } => {
+                let Some(mut attached) = try_lock(attached) else { return Ok(()) };
+                let (at, guard) = &mut *attached;
+                let Some(guard_now) = guard.take() else { return Ok(()) };
+                match guard_now.detach() {
+                    Ok(detached) => {
+                        *at = 1 - *at;
+                        *guard = Some(detached.attach(loops[*at].clone()));
+                        Ok(())
+                    }
+                    Err(failed) => {
+                        *guard = Some(failed.attached);
+                        Err(failed.error)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The handlers of both directions.
+struct Handlers {
+    calls: Arc<Calls>,
+    loops: [Arc<EventLoop>; 2],
+    /// The loop they are on, and whether they have been removed from it.
+    at: Mutex<(usize, Arc<AtomicBool>)>,
+    fault: Fault,
+}
+
+type Fault = Arc<dyn Fn(String) + Send + Sync>;
+
+impl Handlers {
+    fn set(channel: &dyn Channel, loops: [Arc<EventLoop>; 2], fault: Fault) -> Result<Self> {
+        let this = Self { calls: Arc::default(), loops, at: Mutex::default(), fault };
+        let gone = Arc::clone(&lock(&this.at).1);
+        this.put(channel, 0, &gone)?;
+        Ok(this)
+    }
+
+    fn put(&self, channel: &dyn Channel, at: usize, gone: &Arc<AtomicBool>) -> Result<()> {
+        let handler = |direction| {
+            let told = Told { calls: Arc::clone(&self.calls), direction };
+            let (gone, fault) = (Arc::clone(gone), Arc::clone(&self.fault));
+            let callback = move || {
+                if gone.load(Ordering::SeqCst) {
+                    fault("H7: a handler of the old loop ran after `Removed::wait` had returned".to_owned());
+                }
+                told.calls.add(told.direction);
+            };
+            AioChange::Set(AioHandler::new(self.loops[at].clone(), callback))
+        };
+        drop(channel.set_aio_fd_handler(handler(Direction::Read), handler(Direction::Write))?);
+        Ok(())
+    }
+
+    fn change_loop(&self, channel: &dyn Channel) -> Result<()> {
+        let Some(mut at) = try_lock(&self.at) else { return Ok(()) };
+        channel.set_aio_fd_handler(AioChange::Clear, AioChange::Clear)?.wait()?;
+        at.1.store(true, Ordering::SeqCst);
+        *at = (1 - at.0, Arc::default());
+        self.put(channel, at.0, &at.1)
+    }
+}
+
+/// What a handler holds: that it was let go of is news, too.
+struct Told {
+    calls: Arc<Calls>,
+    direction: Direction,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.calls.add(self.direction);
+    }
+}
+
+/// How often the handler of each direction was called.
+#[derive(Default)]
+struct Calls {
+    counts: Mutex<[u64; 2]>,
+    changed: Condvar,
+}
+
+impl Calls {
+    fn count(&self, direction: Direction) -> u64 {
+        lock(&self.counts)[direction as usize]
+    }
+
+    fn add(&self, direction: Direction) {
+        lock(&self.counts)[direction as usize] += 1;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, direction: Direction, seen: u64) {
+        let mut counts = lock(&self.counts);
+        while counts[direction as usize] == seen {
+            counts = self.changed.wait(counts).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Runs `future` on this thread.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// A panic elsewhere is the fault that is reported, not the lock it left.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
