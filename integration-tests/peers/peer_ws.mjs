@@ -113,7 +113,8 @@ class Talk {
     if (script.hear) await this.heard.wait;
     if (script.flood) {
       const over = script.flood === "until-heard" ? this.heard : this.over;
-      while (!over.happened && (await this.send(content(this.sent, PIECE))));
+      // A write that the system takes at once lets nobody else run.
+      while (!over.happened && (await this.send(content(this.sent, PIECE)))) await new Promise(setImmediate);
       this.event(`flood over after ${this.sent} bytes`);
     }
     let left = script.send;
