@@ -28,7 +28,9 @@ class End:
         return None
 
     async def close(self, code, reason):
-        await self.connection.close(code, reason)
+        # asyncio's transport fails so if it is aborted when it has closed already, and had output left then; websockets aborts it.
+        with contextlib.suppress(AttributeError):
+            await self.connection.close(code, reason)
 
     async def ended(self):
         await self.connection.wait_closed()
@@ -46,8 +48,7 @@ class Websockets(Peer):
     @contextlib.asynccontextmanager
     async def connect(self, url, tls):
         # A loopback address needs no proxy, whatever the environment says.
-        async with connect(url, ssl=tls, proxy=None, **OPTIONS) as connection:
-            yield End(connection)
+        yield End(await connect(url, ssl=tls, proxy=None, **OPTIONS))
 
 
 main(Websockets)
