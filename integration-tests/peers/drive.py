@@ -158,7 +158,7 @@ def main():
     run = Run(chosen)
     run.everything(scenarios)
     if chosen.table:
-        chosen.table.write_text(table.markdown(run.outcomes))
+        table.write(chosen.table, {scenario.name: run.outcomes[scenario.name] for scenario in scenarios})
     failed = [name for name, complaints in run.outcomes.items() if complaints]
     if failed:
         print("\nfailed:")
