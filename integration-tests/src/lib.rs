@@ -10,6 +10,7 @@ pub mod peers;
 pub mod sockets;
 pub mod stacks;
 pub mod words;
+pub mod wspeer;
 
 /// Anything that ends a test or a benchmark.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
