@@ -22,6 +22,24 @@ fn server(options: &Options) -> Result<(WebSocketChannel, WebSocketChannel)> {
     over(far, near, options).map(swapped)
 }
 
+/// A client and a server that leave each other's direction open.
+fn half_closing_client(options: &Options) -> Result<(WebSocketChannel, WebSocketChannel)> {
+    let (near, far) = memory(options)?;
+    let (client, server) =
+        (ClientOptions::new("vm.example").half_close(true), ServerOptions::default().half_close(true));
+    let client = WebSocketChannel::client(near, client, options.limits.clone())?;
+    Ok((client, WebSocketChannel::server(far, server, options.limits.clone())?))
+}
+
+/// A server and a client that leave each other's direction open.
+fn half_closing_server(options: &Options) -> Result<(WebSocketChannel, WebSocketChannel)> {
+    let (near, far) = memory(options)?;
+    let (client, server) =
+        (ClientOptions::new("vm.example").half_close(true), ServerOptions::default().half_close(true));
+    let server = WebSocketChannel::server(near, server, options.limits.clone())?;
+    Ok((server, WebSocketChannel::client(far, client, options.limits.clone())?))
+}
+
 /// A client and a server over a client and a server.
 fn client_over_client(options: &Options) -> Result<(WebSocketChannel, WebSocketChannel)> {
     let (near, far) = client(options)?;
@@ -52,6 +70,9 @@ fn swapped<A, B>((a, b): (A, B)) -> (B, A) {
 channel_testkit::conformance! {
     mod client_over_memory [handshake, gate, tells_a_cut] = |options: &Options| client(options);
     mod server_over_memory [handshake, gate, tells_a_cut] = |options: &Options| server(options);
+    mod half_closing_client_over_memory [handshake, gate, tells_a_cut] in [blocking, tokio] = |options: &Options| half_closing_client(options);
+    mod half_closing_server_over_memory [handshake, gate, tells_a_cut] in [non_blocking, event_loop] =
+        |options: &Options| half_closing_server(options);
     mod client_in_client [handshake, gate, tells_a_cut] in [blocking, event_loop] = |options: &Options| client_over_client(options);
     mod server_in_server [handshake, gate, tells_a_cut] in [non_blocking, tokio] = |options: &Options| server_over_server(options);
 }
