@@ -32,7 +32,7 @@ fn asleep<'scope, T: Send + 'scope>(
     while seen < 3 && !handle.is_finished() {
         let stat = std::fs::read_to_string(&stat).unwrap_or_default();
         seen = if stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S')) { seen + 1 } else { 0 };
-        thread::yield_now();
+        thread::sleep(std::time::Duration::from_micros(100));
     }
     handle
 }

@@ -1,11 +1,14 @@
 //! Patience that counts time without progress, never total time.
 //!
 //! A test may take as long as a busy machine makes it take. It hangs when nothing moves any more: no byte, no call that returned, no
-//! step. [`Progress`] counts what moves; [`Patience`] is lost when it has stood still for too long.
+//! step. [`Progress`] counts what moves; [`Patience`] is lost when it has stood still for too long. Time in which threads of this process
+//! wait for a processor counts for less, so that on a busy machine patience lasts longer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::thread_state;
 
 /// The environment variable with the patience of a test, in whole seconds: how long it waits without any progress before it fails and
 /// says what it waited for. For machines that are very slow, and for debuggers.
@@ -97,7 +100,9 @@ impl Patience {
         let now = Instant::now();
         let passed = now.saturating_duration_since(std::mem::replace(&mut self.looked, now));
         let count = self.progress.count();
-        self.idle = if count == self.seen { self.idle + passed.min(most) } else { Duration::ZERO };
+        // Where threads wait for a processor they do not stand still: what moves below all that is counted moves as slowly as they run.
+        let counted = passed.min(most).mul_f64(thread_state::share());
+        self.idle = if count == self.seen { self.idle + counted } else { Duration::ZERO };
         self.seen = count;
         self.idle >= self.limit
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 thread_local! {
@@ -65,16 +66,32 @@ pub(crate) fn scheduled(thread: &str) -> (Duration, Duration) {
     (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
 }
 
-/// What each thread of the process got of the processors, and what it did not get.
-pub(crate) struct ProcessorTime(HashMap<String, (Duration, Duration)>);
+/// The part that the threads of this process got lately of the time they could have run in, from 0 to 1; it is 1 where they wanted nothing.
+/// On a busy machine a test moves as slowly as this says, byte by byte perhaps, far below what can be seen of it.
+pub(crate) fn share() -> f64 {
+    const LATELY: Duration = Duration::from_millis(100);
+    static LAST: Mutex<Option<(Instant, ProcessorTime, f64)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*last {
+        Some((at, _, share)) if at.elapsed() < LATELY => *share,
+        known => {
+            let now = processor_time();
+            let share = known.as_ref().map_or(1.0, |(_, before, _)| now.share_since(before));
+            *last = Some((Instant::now(), now, share));
+            share
+        }
+    }
+}
 
-pub(crate) fn processor_time() -> ProcessorTime {
+/// What each thread of the process got of the processors, and what it did not get.
+struct ProcessorTime(HashMap<String, (Duration, Duration)>);
+
+fn processor_time() -> ProcessorTime {
     ProcessorTime(threads().map(|thread| (scheduled(&thread), thread)).map(|(time, thread)| (thread, time)).collect())
 }
 
 impl ProcessorTime {
-    /// The part that the threads got of what they could have used since `before`, from 0 to 1. It is 1 where they wanted nothing.
-    pub(crate) fn share_since(&self, before: &Self) -> f64 {
+    fn share_since(&self, before: &Self) -> f64 {
         let (mut ran, mut waited) = (Duration::ZERO, Duration::ZERO);
         for (thread, now) in &self.0 {
             let then = before.0.get(thread).copied().unwrap_or_default();

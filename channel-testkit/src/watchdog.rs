@@ -26,8 +26,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// Runs `body` on the calling thread, and aborts the process with `name` and the state of all threads if it is not done within 60
 /// seconds, or what [`TIMEOUT_VARIABLE`] says.
 ///
-/// They are seconds of a machine that is not busy: where threads of this process wait for a processor, less is counted. A test that
-/// takes long for other reasons says that it goes on, see [`run_with_progress`].
+/// They are seconds of a machine that is not busy, see [`patience`](crate::patience). A test that takes long for other reasons says that
+/// it goes on, see [`run_with_progress`].
 ///
 /// May be nested. One thread per process watches over all tests.
 ///
@@ -125,18 +125,13 @@ impl Drop for Watch {
 fn guard() {
     let kennel = kennel();
     let mut watched = kennel.lock();
-    let mut before = thread_state::processor_time();
     loop {
         if watched.tests.is_empty() {
             watched = kennel.changed.wait(watched).unwrap_or_else(PoisonError::into_inner);
-            before = thread_state::processor_time();
             continue;
         }
         drop(watched);
         thread::sleep(TICK);
-        let now = thread_state::processor_time();
-        let counted = TICK.mul_f64(now.share_since(&before));
-        before = now;
         watched = kennel.lock();
         // What moves in a test moves in those it is nested in.
         let moving = watched.tests.values().filter(|test| test.patience.has_moved());
@@ -144,7 +139,7 @@ fn guard() {
         for test in watched.tests.values_mut().filter(|test| moving.contains(&test.thread)) {
             test.patience.regain();
         }
-        let late = watched.tests.iter_mut().find_map(|(id, test)| test.patience.look(counted).then_some(*id));
+        let late = watched.tests.iter_mut().find_map(|(id, test)| test.patience.look(TICK).then_some(*id));
         if let Some(late) = late {
             bark(&watched, &watched.tests[&late]);
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use channel_core::{AioChange, AioHandler, Channel, ChannelExt, EventLoop, ReadFlags, WriteFlags, find_layer};
 use channel_socket::SocketChannel;
+use channel_testkit::patience::{Patience, Progress, patience};
 use channel_testkit::watchdog;
 use integration_tests::sockets::{self, Transport};
 use integration_tests::stacks::{self, Stack};
@@ -19,9 +20,6 @@ const PIECES: usize = 100_000;
 
 /// What a loop may do beyond one turn for each piece: it is told of the end, and looks in vain once or twice.
 const SLACK: usize = 8;
-
-/// Long enough for any machine; only a failure takes it.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 /// How long a loop is watched that has nothing to do.
 const QUIET: Duration = Duration::from_millis(5);
@@ -45,7 +43,7 @@ fn after_the_peer(stack: Stack, transport: Transport) -> Stacked {
     drop(far);
     // The kernel moves bytes on by itself: until the last one is here, the hang-up is not.
     while rustix::io::ioctl_fionread(&socket).unwrap() < PIECES as u64 {
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(1));
     }
     Arc::new(near)
 }
@@ -84,7 +82,7 @@ fn write_piece(near: &Weak<Box<dyn Channel>>, counts: &Counts, writes: bool) {
 }
 
 /// With a write handler that writes until that fails for good, or wants nothing.
-fn a_loop_turns_once_for_each_piece(stack: Stack, transport: Transport, writes: bool) {
+fn a_loop_turns_once_for_each_piece(stack: Stack, transport: Transport, writes: bool, progress: &Progress) {
     let near = after_the_peer(stack, transport);
     let (event_loop, counts) = (EventLoop::new().unwrap(), Arc::new(Counts::default()));
     let shared = || (Arc::downgrade(&near), Arc::clone(&counts));
@@ -96,10 +94,15 @@ fn a_loop_turns_once_for_each_piece(stack: Stack, transport: Transport, writes: 
 
     let get = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     // A turn is an epoll_wait(2) that gave something to do.
-    let (mut turns, begun) = (0, Instant::now());
-    while get(&counts.ends) == 0 && begun.elapsed() < PATIENCE {
-        event_loop.run_once(Some(PATIENCE)).unwrap();
-        turns += 1;
+    let mut turns = 0;
+    let mut patience = Patience::new(patience(), progress);
+    while get(&counts.ends) == 0 && !patience.is_lost() {
+        let (begun, pieces) = (Instant::now(), get(&counts.pieces));
+        let ran = event_loop.run_once(Some(patience.slice())).unwrap();
+        turns += usize::from(ran > 0 || begun.elapsed() < patience.slice());
+        if get(&counts.pieces) > pieces {
+            progress.made();
+        }
     }
     assert!(get(&counts.ends) > 0, "{} of {PIECES} pieces were read in {turns} turns", get(&counts.pieces));
     let rests = (0..SLACK).any(|_| event_loop.run_once(Some(QUIET)).unwrap() == 0);
@@ -120,9 +123,9 @@ macro_rules! each_stack {
         $(
             #[test]
             fn $name() {
-                watchdog::run(stringify!($name), || {
-                    a_loop_turns_once_for_each_piece(Stack::$stack, Transport::$transport, false);
-                    a_loop_turns_once_for_each_piece(Stack::$stack, Transport::$transport, true);
+                watchdog::run_with_progress(stringify!($name), |progress| {
+                    a_loop_turns_once_for_each_piece(Stack::$stack, Transport::$transport, false, progress);
+                    a_loop_turns_once_for_each_piece(Stack::$stack, Transport::$transport, true, progress);
                 });
             }
         )+

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{CLAUSES, DrivenContext, Driver};
+use crate::patience::{Patience, Progress, patience};
 use crate::watchdog;
 
 /// What a clause runs on: a maker of event loops.
@@ -17,17 +18,13 @@ pub struct Setup {
     patience: Duration,
 }
 
-/// How long a clause may wait for one thing, unless told otherwise: far below the watchdog's time, so that the clause can say
-/// what it waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 impl Setup {
     /// Runs clauses over the loops that `maker` makes, each over one of its own.
     pub fn new<C: DrivenContext + 'static>(maker: impl Fn() -> C + Send + Sync + 'static) -> Self {
-        Self { maker: Arc::new(move || Box::new(maker())), patience: PATIENCE }
+        Self { maker: Arc::new(move || Box::new(maker())), patience: patience() }
     }
 
-    /// Waits for one thing no longer than `patience`, instead of 10 seconds.
+    /// Waits for one thing no longer than `patience`. Without this it is what [`patience`](crate::patience::patience()) says.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -65,20 +62,25 @@ impl Clause {
     /// If the loop does not do what it must.
     pub fn run(&self, setup: &Setup) {
         let (done, finished) = mpsc::channel();
-        let (test, given) = (self.test, setup.clone());
+        let progress = Progress::new();
+        let (test, given, told) = (self.test, setup.clone(), progress.clone());
         let body = move || {
-            test(&mut Driver::new((given.maker)(), given.patience));
+            test(&mut Driver::new((given.maker)(), given.patience).telling(&told));
             let _ = done.send(());
         };
         let worker = thread::Builder::new().name(self.name.to_owned()).spawn(body).expect("a thread for the clause");
         // Each wait of the clause ends before that, unless the loop itself hangs.
-        let seen = match finished.recv_timeout(setup.patience * 3) {
-            Ok(()) => return,
-            Err(RecvTimeoutError::Disconnected) => match worker.join() {
+        let mut patience = Patience::new(setup.patience * 3, &progress);
+        let seen = loop {
+            match finished.recv_timeout(patience.slice()) {
                 Ok(()) => return,
-                Err(panic) => words(&*panic).to_owned(),
-            },
-            Err(RecvTimeoutError::Timeout) => "the loop hangs".to_owned(),
+                Err(RecvTimeoutError::Disconnected) => match worker.join() {
+                    Ok(()) => return,
+                    Err(panic) => break words(&*panic).to_owned(),
+                },
+                Err(RecvTimeoutError::Timeout) if patience.is_lost() => break "the loop hangs".to_owned(),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         };
         panic!("{}: {seen}", self.name);
     }

@@ -10,11 +10,13 @@ use channel_core::{AioContext, Callback, Direction};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::DrivenContext;
+use crate::patience::{Patience, Progress};
 
 /// A loop and how long to wait for it.
 pub struct Driver {
     driven: Box<dyn DrivenContext>,
     patience: Duration,
+    progress: Progress,
 }
 
 /// How long one turn may wait where a clause waits for a condition that something else brings about.
@@ -24,7 +26,17 @@ impl Driver {
     /// Drives `driven`, and waits no longer than `patience` for one thing.
     #[must_use]
     pub fn new(driven: Box<dyn DrivenContext>, patience: Duration) -> Self {
-        Self { driven, patience }
+        Self { driven, patience, progress: Progress::new() }
+    }
+
+    /// Tells of each thing that came as it was waited for.
+    pub(super) fn telling(self, progress: &Progress) -> Self {
+        Self { progress: progress.clone(), ..self }
+    }
+
+    /// For what a clause waits for itself.
+    pub(super) fn waiting(&self) -> Patience {
+        Patience::new(self.patience, &self.progress)
     }
 
     pub(super) fn context(&self) -> Arc<dyn AioContext> {
@@ -41,11 +53,12 @@ impl Driver {
 
     /// Takes turns until `done` says so.
     pub(super) fn until(&mut self, what: &str, mut done: impl FnMut() -> bool) {
-        let begun = Instant::now();
+        let mut patience = self.waiting();
         while !done() {
-            assert!(begun.elapsed() < self.patience, "waited in vain for: {what}");
+            assert!(!patience.is_lost(), "waited in vain for: {what}");
             self.turn(SLICE);
         }
+        self.progress.made();
     }
 
     /// Takes turns until everything had its chance: descriptors, timers that are due, and what is scheduled.

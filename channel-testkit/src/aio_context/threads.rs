@@ -63,7 +63,8 @@ fn noticed(driver: &mut Driver, what: &str, act: impl Fn(&dyn AioContext, Log<In
 }
 
 fn noticed_after(delay: Duration, driver: &mut Driver, what: &str, act: impl Fn(&dyn AioContext, Log<Instant>) + Sync) {
-    let sleep = (driver.patience() / 2).min(Duration::from_secs(4));
+    // A loop that sleeps on does so for its whole turn: much longer than any machine takes to wake it.
+    let sleep = driver.patience() / 2;
     let (context, ran) = (driver.context(), Log::new());
     let acted = thread::scope(|scope| {
         let other = scope.spawn(|| {
@@ -72,8 +73,8 @@ fn noticed_after(delay: Duration, driver: &mut Driver, what: &str, act: impl Fn(
             act(&*context, ran.clone());
             acted
         });
-        let begun = Instant::now();
-        while ran.len() == 0 && begun.elapsed() < driver.patience() {
+        let mut patience = driver.waiting();
+        while ran.len() == 0 && !patience.look(sleep) {
             driver.turn(sleep);
         }
         other.join().expect("the other thread")
