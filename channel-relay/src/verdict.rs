@@ -87,9 +87,8 @@ impl Failure {
             ErrorKind::Refused | ErrorKind::BrokenPipe | ErrorKind::Reset | ErrorKind::Closed => {
                 (Told::GaveWay, Reverse(0))
             }
-            ErrorKind::TimedOut | ErrorKind::UnexpectedEof if self.act == Act::Opening => {
-                (Told::Waited, Reverse(self.depth))
-            }
+            ErrorKind::TimedOut => (Told::Waited, Reverse(self.depth)),
+            ErrorKind::UnexpectedEof if self.act == Act::Opening => (Told::Waited, Reverse(self.depth)),
             _ => (Told::Noticed, Reverse(0)),
         }
     }

@@ -272,7 +272,8 @@ fn no_handler_is_called_after_it_was_cleared_or_its_channel_closed_or_dropped(ne
         let fd = Arc::downgrade(&socket(&**channel));
         match how {
             "cleared" => drop(channel.set_aio_fd_handler(AioChange::Clear, AioChange::Clear).unwrap()),
-            "closed" => channel.close().unwrap(),
+            // The peer does not answer; that close says so is none of this test's business.
+            "closed" => drop(channel.close()),
             _ => drop(channel),
         }
         for recorder in [&readers, &writers] {

@@ -21,7 +21,7 @@ pub fn a2_a_call_may_be_dropped_wherever_it_waits(setup: &Setup) {
     let dropping = Dropping { recorder: &recorder, patience: RefCell::new(setup.waiting()) };
 
     setup.step("a handshake that is dropped at each step");
-    let (near, far) = setup.unopened(&little(SOON));
+    let (near, far) = setup.unopened(&little(Duration::from_secs(20)));
     let near = near.without_handlers();
     let aio = for_tasks(&near);
     let opening = {
@@ -95,7 +95,10 @@ pub fn a2_a_call_may_be_dropped_wherever_it_waits(setup: &Setup) {
     let (rest, ended) = reading.join();
     ended.expect("a clean end");
     assert_eq!(rest.len(), 0, "bytes after the last");
-    let ending = Task::spawn(move || far.end_output());
+    let ending = Task::spawn(move || {
+        far.end_output();
+        far.close()
+    });
     let mut buf = [0; 16];
     let end = loop {
         if let Some(end) = dropping.once(aio.read(&mut buf), 0) {
