@@ -16,7 +16,7 @@ use support::{Plain, plain};
 #[derive(Clone, Default)]
 struct Replies {
     waiting: Arc<Mutex<Vec<u8>>>,
-    reads_next: Arc<Mutex<Weak<Layered<Replies, Replies>>>>,
+    reads_next: Arc<Mutex<Weak<Layered<Self, Self>>>>,
     encoded: bool,
 }
 

@@ -20,7 +20,11 @@ fn a_hang_up_that_was_told_is_not_told_again_for_what_we_do_afterwards() {
         Continue(())
     });
     let _guard = guard.unwrap();
-    let turns = || (0..4).for_each(|_| drop(recorder.turn(Duration::ZERO).unwrap()));
+    let turns = || {
+        for _ in 0..4 {
+            recorder.turn(Duration::ZERO).unwrap();
+        }
+    };
     drop(far);
     turns();
     assert_eq!(calls.load(Ordering::SeqCst), 1);

@@ -1,9 +1,9 @@
 //! Whether a layer was called since its handlers were last called.
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::atomic::{AtomicBool, Ordering, fence};
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crate::Direction;
 
@@ -22,22 +22,24 @@ impl Silence {
     /// Calls the handler of `direction`; says whether the layer was called meanwhile, as far as nobody else was told.
     pub(super) fn run(&self, direction: Direction, handler: impl FnOnce()) -> bool {
         let called = &self.called[direction as usize];
-        called.store(false, Ordering::SeqCst);
+        called.store(false, Ordering::Release);
         handler();
-        if called.load(Ordering::SeqCst) {
+        if called.load(Ordering::Acquire) {
             return true;
         }
         // First, so that a call which misses this store is seen below; `call` looks in the opposite order.
-        self.silent.store(true, Ordering::SeqCst);
-        called.load(Ordering::SeqCst)
+        self.silent.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        called.load(Ordering::Acquire)
     }
 
     /// Notes a call of the layer, at its end; says whether it is the first since a call of a handler was met by none.
     pub(super) fn call(&self) -> bool {
         for called in &self.called {
-            called.store(true, Ordering::SeqCst);
+            called.store(true, Ordering::Release);
         }
-        self.silent.load(Ordering::SeqCst) && self.silent.swap(false, Ordering::SeqCst)
+        fence(Ordering::SeqCst); // where `run` misses what is above, the look below does not miss what it did
+        self.silent.load(Ordering::Acquire) && self.silent.swap(false, Ordering::AcqRel)
     }
 }
 
