@@ -3,6 +3,7 @@
 //! What is known of a call is written down before it is made and after it has returned, so that nothing is demanded that another thread may
 //! just have changed.
 
+use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
 use channel_core::{Direction, ErrorKind, Result, Shutdown};
@@ -96,7 +97,14 @@ pub(crate) struct Model {
     pub(crate) fault: Option<String>,
     /// Calls that said would-block since something happened, and when that was.
     in_vain: (u64, u32),
-    log: Vec<String>,
+    log: Vec<Line>,
+}
+
+/// Calls of one kind by one thread, one after the other.
+struct Line {
+    by: Option<(usize, usize, Discriminant<Call>)>,
+    last: String,
+    times: u32,
 }
 
 /// One end: its output as the queue to the other, and what it was told.
@@ -112,6 +120,7 @@ struct End {
     /// When bytes may last have been left that nobody was about to push.
     left_at: Option<u64>,
     close_write: Ended,
+    close_write_began: Option<Instant>,
     close: Ended,
     close_by: Option<Instant>,
     /// A call of `close` has come back, perhaps with would-block.
@@ -211,7 +220,7 @@ impl Model {
     pub(crate) fn give_up(&mut self) {
         self.steps += 1;
         self.stage = if self.stage == Stage::Play { Stage::Hurry } else { Stage::Over };
-        self.log.push(format!("{:5} nobody would go on: {:?}", self.steps, self.stage));
+        self.write_down(None, format!("nobody would go on: {:?}", self.stage));
     }
 
     pub(crate) fn is_closed(&self, end: usize) -> bool {
@@ -261,7 +270,10 @@ impl Model {
         let this = &mut self.ends[end];
         match call {
             Call::Write { len, .. } => this.offered[thread] = this.taken[thread] + len as u64,
-            Call::CloseWrite => this.close_write = this.close_write.max(Ended::Begun),
+            Call::CloseWrite => {
+                this.close_write = this.close_write.max(Ended::Begun);
+                this.close_write_began.get_or_insert_with(Instant::now);
+            }
             Call::Shutdown(how) => {
                 this.shut_read |= how != Shutdown::Write;
                 this.shut_write |= how != Shutdown::Read;
@@ -320,7 +332,8 @@ impl Model {
         self.steps += 1;
         let Some(now) = self.ends[end].threads[thread].now.take() else { return };
         let outcome = outcome.as_ref().map_err(channel_core::Error::kind).copied();
-        self.log.push(format!("{:5} {}: {:?} = {outcome:?}", self.steps, name(end, thread), now.call));
+        let by = outcome.is_ok().then(|| (end, thread, discriminant(&now.call)));
+        self.write_down(by, format!("{}: {:?} = {outcome:?}", name(end, thread), now.call));
         if let Some(turn) = now.call.turn() {
             self.ends[end].threads[thread].turns[turn as usize] += 1;
         }
@@ -477,7 +490,8 @@ impl Model {
                 (!legal).then(|| "S7: the peer's Close has not come".to_owned())
             }
             Err(ErrorKind::TimedOut) => {
-                let silent = matches!(this.end, Some((Err(ErrorKind::TimedOut), _))); // which is why the peer's end did not come
+                // A layer whose own Close went out before waits no longer than that for the peer's.
+                let silent = self.shakes && this.close_write_began.is_some_and(|began| began.elapsed() >= self.linger);
                 let passed = silent || this.close_by.is_none_or(|by| by <= Instant::now());
                 (!passed && self.is_strict()).then(|| "S7: the linger has not passed".to_owned())
             }
@@ -523,7 +537,8 @@ impl Model {
         let closed = from.closes.iter().all(Result::is_ok) && !from.closes.is_empty();
         // TCP itself throws away what is on its way when a socket is closed with input unread; only a closing handshake prevents that.
         let tcp_cuts = self.leaf == Leaf::Tcp && !self.shakes && !from.closed_behind_the_end;
-        if !self.is_strict() || !closed || tcp_cuts {
+        let gave_up = how == Err(ErrorKind::TimedOut); // judged when it was told
+        if !self.is_strict() || !closed || tcp_cuts || gave_up {
             return None;
         }
         if lost > 0 {
@@ -534,7 +549,6 @@ impl Model {
         let kernel_says_reset = !self.layered && how == Err(ErrorKind::Reset);
         match how {
             Ok(()) => None,
-            Err(ErrorKind::TimedOut) => None, // judged when it was told
             Err(_) if kernel_says_reset => None,
             Err(kind) => Some(format!("E1: close said Ok, and the reader got {kind:?} in place of the end")),
         }
@@ -638,11 +652,25 @@ impl Model {
         lines.join("\n")
     }
 
+    fn write_down(&mut self, by: Option<(usize, usize, Discriminant<Call>)>, line: String) {
+        let last = format!("{:5} {line}", self.steps);
+        match self.log.last_mut() {
+            Some(known) if by.is_some() && known.by == by => {
+                known.times += 1;
+                known.last = last;
+            }
+            _ => self.log.push(Line { by, last, times: 1 }),
+        }
+    }
+
     /// The last calls that returned.
     pub(crate) fn log(&self) -> String {
         const MOST: usize = 60;
-        let skipped = self.log.len().saturating_sub(MOST);
-        self.log[skipped..].join("\n")
+        let lines = self.log[self.log.len().saturating_sub(MOST)..].iter().map(|line| match line.times {
+            1 => line.last.clone(),
+            times => format!("{}, the last of {times}", line.last),
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -26,7 +26,7 @@ use super::waiting::{Waiting, lock, try_lock};
 pub(crate) struct Rules {
     /// How long all threads may sleep where something must happen.
     pub(crate) patience: Duration,
-    /// A reader that sleeps already must see to what other threads leave without waiting (issue 8).
+    /// A reader that sleeps already must see to what other threads leave without waiting.
     pub(crate) sleepers: bool,
 }
 
