@@ -43,8 +43,8 @@ pub(crate) enum Room {
 pub(crate) enum Layer {
     /// TLS, where the near end has this role.
     Tls(Role),
-    /// WebSocket, where the near end has this role.
-    Ws(Role),
+    /// WebSocket, where the near end has this role, with half-close or without.
+    Ws(Role, bool),
     /// The adverse channel of this place in [`HARMLESS`], at one end.
     Adverse(usize, Side),
 }
@@ -114,18 +114,17 @@ pub(crate) enum Op {
     Move,
     CloseWrite,
     Close,
+    /// `close_by` so many milliseconds from now.
+    CloseBy(u64),
     Shutdown(Shutdown),
     /// Waits until the other thread of this end is here as well, or has done all it had to.
     Meet,
 }
 
 impl Case {
-    pub(crate) fn has_tls(&self) -> bool {
-        self.layers.iter().any(|layer| matches!(layer, Layer::Tls(_)))
-    }
-
-    pub(crate) fn has_websocket(&self) -> bool {
-        self.layers.iter().any(|layer| matches!(layer, Layer::Ws(_)))
+    /// The layers that are protocols.
+    pub(crate) fn protocols(&self) -> impl DoubleEndedIterator<Item = &Layer> {
+        self.layers.iter().filter(|layer| !matches!(layer, Layer::Adverse(..)))
     }
 
     /// Whether bytes come in so small pieces that few of them take long.
@@ -162,6 +161,13 @@ impl Case {
             }
         }
         self
+    }
+}
+
+impl Layer {
+    /// Whether its end asks for the peer's.
+    pub(crate) fn shakes_hands(&self) -> bool {
+        matches!(self, Self::Ws(_, false))
     }
 }
 
@@ -280,7 +286,8 @@ impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tls(role) => write!(f, "tls {role}"),
-            Self::Ws(role) => write!(f, "ws {role}"),
+            Self::Ws(role, false) => write!(f, "ws {role}"),
+            Self::Ws(role, true) => write!(f, "ws {role} half_close"),
             Self::Adverse(kind, side) => write!(f, "{} {side}", HARMLESS[*kind].0),
         }
     }
@@ -293,7 +300,10 @@ impl FromStr for Layer {
         let (word, rest) = text.split_once(' ').ok_or_else(|| format!("`{text}` does not say which end is which"))?;
         match word {
             "tls" => Ok(Self::Tls(rest.parse()?)),
-            "ws" => Ok(Self::Ws(rest.parse()?)),
+            "ws" => match rest.strip_suffix(" half_close") {
+                Some(role) => Ok(Self::Ws(role.parse()?, true)),
+                None => Ok(Self::Ws(rest.parse()?, false)),
+            },
             _ => match HARMLESS.iter().position(|(name, _)| *name == word) {
                 Some(kind) => Ok(Self::Adverse(kind, rest.parse()?)),
                 None => Err(format!("`{word}` is no layer")),
@@ -336,6 +346,7 @@ impl fmt::Display for Op {
             Self::Move => f.write_str("move"),
             Self::CloseWrite => f.write_str("close_write"),
             Self::Close => f.write_str("close"),
+            Self::CloseBy(millis) => write!(f, "close_by {millis}"),
             Self::Shutdown(Shutdown::Read) => f.write_str("shutdown read"),
             Self::Shutdown(Shutdown::Write) => f.write_str("shutdown write"),
             Self::Shutdown(Shutdown::Both) => f.write_str("shutdown both"),
@@ -365,6 +376,7 @@ impl FromStr for Op {
             ("move", "") => Self::Move,
             ("close_write", "") => Self::CloseWrite,
             ("close", "") => Self::Close,
+            ("close_by", rest) => Self::CloseBy(size(rest)? as u64),
             ("shutdown", "read") => Self::Shutdown(Shutdown::Read),
             ("shutdown", "write") => Self::Shutdown(Shutdown::Write),
             ("shutdown", "both") => Self::Shutdown(Shutdown::Both),

@@ -51,9 +51,10 @@ fn leaf() -> impl Strategy<Value = Leaf> {
 
 fn layer() -> impl Strategy<Value = Layer> {
     let role = || prop_oneof![Just(Role::Client), Just(Role::Server)];
+    let half_close = prop_oneof![3 => Just(false), 1 => Just(true)];
     let side = prop_oneof![Just(Side::Near), Just(Side::Far)];
     prop_oneof![
-        3 => role().prop_map(Layer::Ws),
+        4 => (role(), half_close).prop_map(|(role, half_close)| Layer::Ws(role, half_close)),
         2 => role().prop_map(Layer::Tls),
         1 => (0..HARMLESS.len(), side).prop_map(|(kind, side)| Layer::Adverse(kind, side)),
     ]
@@ -105,6 +106,7 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<Op>> {
         3 => Just(Op::Meet),
         1 => Just(Op::CloseWrite),
         2 => Just(Op::Close),
+        1 => (0..100_u64).prop_map(Op::CloseBy),
         1 => prop_oneof![Just(Shutdown::Write), Just(Shutdown::Read), Just(Shutdown::Both)].prop_map(Op::Shutdown),
     ];
     vec(step, 0..=most)

@@ -3,11 +3,12 @@
 //! What is known of a call is written down before it is made and after it has returned, so that nothing is demanded that another thread may
 //! just have changed.
 
+use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
 use channel_core::{Direction, ErrorKind, Result, Shutdown};
 
-use super::case::{Case, Leaf, Waits};
+use super::case::{Case, Layer, Leaf, Waits};
 
 /// A linger below this runs out; one above never does, unless something hangs.
 const RUNS_OUT: Duration = Duration::from_secs(1);
@@ -34,7 +35,8 @@ pub(crate) enum Call {
     Blocking(bool),
     Move,
     CloseWrite,
-    Close,
+    /// Within this, or the linger.
+    Close(Option<Duration>),
     Shutdown(Shutdown),
 }
 
@@ -49,7 +51,11 @@ impl Call {
     }
 
     fn waits(self) -> bool {
-        self == Self::Close || self.turn().is_some()
+        self.closes() || self.turn().is_some()
+    }
+
+    fn closes(self) -> bool {
+        matches!(self, Self::Close(_))
     }
 
     fn reads(self) -> bool {
@@ -77,8 +83,10 @@ pub(crate) struct Model {
     ends: [End; 2],
     /// Whether there is a protocol that tells an end from a cut.
     layered: bool,
-    websocket: bool,
-    plain_leaf: Leaf,
+    /// Whether a layer has a closing handshake, and whether the top one has.
+    shakes: bool,
+    top_shakes: bool,
+    leaf: Leaf,
     linger: Duration,
     /// A reader that sleeps already must see to what other threads leave.
     wakes_sleepers: bool,
@@ -89,7 +97,14 @@ pub(crate) struct Model {
     pub(crate) fault: Option<String>,
     /// Calls that said would-block since something happened, and when that was.
     in_vain: (u64, u32),
-    log: Vec<String>,
+    log: Vec<Line>,
+}
+
+/// Calls of one kind by one thread, one after the other.
+struct Line {
+    by: Option<(usize, usize, Discriminant<Call>)>,
+    last: String,
+    times: u32,
 }
 
 /// One end: its output as the queue to the other, and what it was told.
@@ -105,8 +120,9 @@ struct End {
     /// When bytes may last have been left that nobody was about to push.
     left_at: Option<u64>,
     close_write: Ended,
+    close_write_began: Option<Instant>,
     close: Ended,
-    close_began: Option<Instant>,
+    close_by: Option<Instant>,
     /// A call of `close` has come back, perhaps with would-block.
     is_closing: bool,
     /// It had read to the peer's clean end when `close` began.
@@ -138,6 +154,8 @@ struct Thread {
     /// Calls that had a turn in a direction and have returned.
     turns: [u64; 2],
     meets: u64,
+    /// It waits for the other thread, rather than for the channel.
+    waits: bool,
     done: bool,
 }
 
@@ -160,7 +178,7 @@ struct Now {
 pub(crate) enum Stall {
     /// A promise is broken if it stays so.
     Broken(String),
-    /// A limit will end it.
+    /// A limit will end it, or a thread that is between two calls.
     Until,
     /// Nobody is to blame: each waits for what no other is going to do.
     Legal,
@@ -179,9 +197,10 @@ impl Model {
         };
         Self {
             ends: [end(0), end(1)],
-            layered: case.has_tls() || case.has_websocket(),
-            websocket: case.has_websocket(),
-            plain_leaf: case.leaf,
+            layered: case.protocols().count() > 0,
+            shakes: case.protocols().any(Layer::shakes_hands),
+            top_shakes: case.protocols().last().is_some_and(Layer::shakes_hands),
+            leaf: case.leaf,
             linger: case.bounds.linger,
             wakes_sleepers,
             stage: Stage::Play,
@@ -201,7 +220,7 @@ impl Model {
     pub(crate) fn give_up(&mut self) {
         self.steps += 1;
         self.stage = if self.stage == Stage::Play { Stage::Hurry } else { Stage::Over };
-        self.log.push(format!("{:5} nobody would go on: {:?}", self.steps, self.stage));
+        self.write_down(None, format!("nobody would go on: {:?}", self.stage));
     }
 
     pub(crate) fn is_closed(&self, end: usize) -> bool {
@@ -216,6 +235,12 @@ impl Model {
     /// Whether reading is over, and whether that was the clean end.
     pub(crate) fn read_end(&self, end: usize) -> Option<bool> {
         self.ends[end].end.map(|(end, _)| end.is_ok())
+    }
+
+    /// Whether a thread waits for the other, rather than for the channel.
+    pub(crate) fn set_waits(&mut self, end: usize, thread: usize, waits: bool) {
+        self.steps += 1;
+        self.ends[end].threads[thread].waits = waits;
     }
 
     /// A thread arrives where it meets the other: which meeting it is.
@@ -245,7 +270,10 @@ impl Model {
         let this = &mut self.ends[end];
         match call {
             Call::Write { len, .. } => this.offered[thread] = this.taken[thread] + len as u64,
-            Call::CloseWrite => this.close_write = this.close_write.max(Ended::Begun),
+            Call::CloseWrite => {
+                this.close_write = this.close_write.max(Ended::Begun);
+                this.close_write_began.get_or_insert_with(Instant::now);
+            }
             Call::Shutdown(how) => {
                 this.shut_read |= how != Shutdown::Write;
                 this.shut_write |= how != Shutdown::Read;
@@ -257,10 +285,13 @@ impl Model {
             }
             _ => {}
         }
-        if call == Call::Close && this.close == Ended::No {
-            this.close = Ended::Begun;
-            this.close_began = Some(Instant::now());
-            this.closed_behind_the_end = matches!(this.end, Some((Ok(()), false)));
+        if let Call::Close(within) = call {
+            let by = Instant::now() + within.unwrap_or(self.linger);
+            this.close_by = Some(this.close_by.map_or(by, |known| known.min(by)));
+            if this.close == Ended::No {
+                this.close = Ended::Begun;
+                this.closed_behind_the_end = matches!(this.end, Some((Ok(()), false)));
+            }
         }
         let now = Now {
             call,
@@ -280,7 +311,7 @@ impl Model {
     pub(crate) fn would_block(&mut self, end: usize, thread: usize) {
         let this = &mut self.ends[end];
         let Some(now) = this.threads[thread].now else { return };
-        this.is_closing |= now.call == Call::Close;
+        this.is_closing |= now.call.closes();
         self.in_vain = if self.in_vain.0 == self.steps { (self.steps, self.in_vain.1 + 1) } else { (self.steps, 1) };
         if self.in_vain.1 > IN_VAIN {
             let state = self.state();
@@ -301,7 +332,8 @@ impl Model {
         self.steps += 1;
         let Some(now) = self.ends[end].threads[thread].now.take() else { return };
         let outcome = outcome.as_ref().map_err(channel_core::Error::kind).copied();
-        self.log.push(format!("{:5} {}: {:?} = {outcome:?}", self.steps, name(end, thread), now.call));
+        let by = outcome.is_ok().then(|| (end, thread, discriminant(&now.call)));
+        self.write_down(by, format!("{}: {:?} = {outcome:?}", name(end, thread), now.call));
         if let Some(turn) = now.call.turn() {
             self.ends[end].threads[thread].turns[turn as usize] += 1;
         }
@@ -336,7 +368,7 @@ impl Model {
                 this.left_at = None;
                 this.close_write = Ended::Done;
             }
-            (Call::Close, outcome) => {
+            (Call::Close(_), outcome) => {
                 this.is_closing = true;
                 this.close = Ended::Done;
                 this.closes.push(outcome.map(drop));
@@ -375,8 +407,8 @@ impl Model {
             }
         }
         let call = now.call;
-        if MENDED && now.is_closing && (call.reads() || call.writes()) && outcome != Err(ErrorKind::Closed) {
-            return Some("from the moment close began, it says `Closed`".to_owned());
+        if now.is_closing && (call.reads() || call.writes()) && outcome != Err(ErrorKind::Closed) {
+            return Some("S5: from the moment close began, it says `Closed`".to_owned());
         }
         match outcome {
             Err(ErrorKind::WouldBlock) if call.waits() || matches!(call, Call::Move | Call::Control) => {
@@ -399,7 +431,7 @@ impl Model {
                     _ => self.judge_write(end, outcome),
                 },
                 Call::Flush | Call::CloseWrite | Call::Control => self.judge_write(end, outcome),
-                Call::Close => self.judge_close(end, outcome),
+                Call::Close(_) => self.judge_close(end, outcome),
                 Call::Handshake => outcome.is_err().then(|| "both ends want it".to_owned()),
                 Call::Move => {
                     let legal = outcome.is_ok() || (outcome == Err(ErrorKind::Closed) && this.close != Ended::No);
@@ -428,8 +460,8 @@ impl Model {
             Err(ErrorKind::TimedOut) => {
                 let silent_since = now.last_come.max(this.last_come);
                 let silent = silent_since.is_none_or(|since| since.elapsed() >= self.linger);
-                let legal = self.websocket && this.close_write != Ended::No && silent;
-                (!legal && self.is_strict()).then(|| "no linger of silence after our own Close".to_owned())
+                let legal = self.shakes && this.close_write != Ended::No && silent;
+                (!legal && self.is_strict()).then(|| "E5: no linger of silence after our own Close".to_owned())
             }
             Err(kind) => self.judge_kind(kind, ours || this.is_abrupt() || peer.is_gone()),
         }
@@ -442,27 +474,26 @@ impl Model {
             Err(ErrorKind::Closed) => (this.close == Ended::No).then(|| "it was not closed".to_owned()),
             Err(ErrorKind::Unsupported) => None, // a key update in TLS 1.2
             Err(ErrorKind::BrokenPipe) if this.close_write != Ended::No => None,
-            Err(ErrorKind::BrokenPipe) if this.close != Ended::No && !MENDED => None,
             Err(kind) => self.judge_kind(kind, this.is_abrupt() || peer.is_gone()),
         }
     }
 
     fn judge_close(&self, end: usize, outcome: Outcome) -> Option<String> {
         let (this, peer) = (&self.ends[end], &self.ends[1 - end]);
-        if let (true, Some(first)) = (MENDED, this.closes.first()) {
-            if *first != outcome.map(drop) {
-                return Some(format!("another closer was told {first:?}"));
-            }
+        if let Some(first) = this.closes.first().filter(|first| **first != outcome.map(drop)) {
+            return Some(format!("S5: another closer was told {first:?}"));
         }
         match outcome {
             Ok(_) => {
                 let ends = peer.close_write != Ended::No || peer.close != Ended::No;
-                let legal = !self.websocket || ends || !self.is_strict() || !MENDED;
-                (!legal).then(|| "the peer's Close has not come".to_owned())
+                let legal = !self.shakes || ends || !self.is_strict();
+                (!legal).then(|| "S7: the peer's Close has not come".to_owned())
             }
             Err(ErrorKind::TimedOut) => {
-                let lasted = this.close_began.is_none_or(|began| began.elapsed() >= self.linger);
-                (!lasted && self.is_strict()).then(|| "the linger has not passed".to_owned())
+                // A layer whose own Close went out before waits no longer than that for the peer's.
+                let silent = self.shakes && this.close_write_began.is_some_and(|began| began.elapsed() >= self.linger);
+                let passed = silent || this.close_by.is_none_or(|by| by <= Instant::now());
+                (!passed && self.is_strict()).then(|| "S7: the linger has not passed".to_owned())
             }
             Err(kind) => self.judge_kind(kind, this.is_abrupt() || peer.is_gone()),
         }
@@ -505,21 +536,21 @@ impl Model {
         }
         let closed = from.closes.iter().all(Result::is_ok) && !from.closes.is_empty();
         // TCP itself throws away what is on its way when a socket is closed with input unread; only a closing handshake prevents that.
-        let tcp_cuts = self.plain_leaf == Leaf::Tcp && !self.websocket && !from.closed_behind_the_end;
-        if !self.is_strict() || !closed || tcp_cuts {
+        let tcp_cuts = self.leaf == Leaf::Tcp && !self.shakes && !from.closed_behind_the_end;
+        let gave_up = how == Err(ErrorKind::TimedOut); // judged when it was told
+        if !self.is_strict() || !closed || tcp_cuts || gave_up {
             return None;
         }
         if lost > 0 {
             return Some(format!(
-                "close said Ok, and {lost} bytes that were taken did not arrive at a reader, who got {how:?}"
+                "S7: close said Ok, and {lost} bytes that were taken did not arrive at a reader, who got {how:?}"
             ));
         }
         let kernel_says_reset = !self.layered && how == Err(ErrorKind::Reset);
         match how {
             Ok(()) => None,
-            Err(ErrorKind::TimedOut) => None, // judged when it was told
             Err(_) if kernel_says_reset => None,
-            Err(kind) => Some(format!("close said Ok, and the reader got {kind:?} in place of the end")),
+            Err(kind) => Some(format!("E1: close said Ok, and the reader got {kind:?} in place of the end")),
         }
     }
 
@@ -543,13 +574,13 @@ impl Model {
             let (this, peer) = (&self.ends[end], &self.ends[1 - end]);
             let reads = any(1 - end, |call| matches!(call, Call::Read { .. }));
             let writes = any(end, |call| call.writes());
-            let closes = any(end, |call| call == Call::Close);
+            let closes = any(end, Call::closes);
             if closes {
-                let limit = this.close_began.map(|began| began + self.linger);
-                match limit {
-                    Some(limit) if limit <= Instant::now() => return broken("close goes on after the linger"),
-                    _ => limited |= self.linger < RUNS_OUT,
+                let left = this.close_by.map_or(Duration::ZERO, |by| by.saturating_duration_since(Instant::now()));
+                if left.is_zero() {
+                    return broken("S6: close goes on after the linger");
                 }
+                limited |= left < RUNS_OUT;
             }
             if reads && this.in_flight(peer) > 0 && !self.may_hold(end) {
                 return broken("bytes that were taken do not arrive, and the other end reads");
@@ -560,10 +591,10 @@ impl Model {
             if reads && (closes || this.close_write == Ended::Done || this.close == Ended::Done) {
                 return broken("the end does not arrive, and the other end reads");
             }
-            if writes && (peer.close == Ended::Done || (self.websocket && peer.close == Ended::Begun)) {
+            if writes && (peer.close == Ended::Done || (self.layered && peer.close == Ended::Begun)) {
                 return broken("it writes to an end that was closed");
             }
-            if self.websocket && closes && peer.close == Ended::Begun {
+            if self.layered && closes && peer.close == Ended::Begun {
                 return broken("both ends close");
             }
             if this.close == Ended::Done && calls(end).next().is_some() {
@@ -575,15 +606,17 @@ impl Model {
             if this.shut_write && writes {
                 return broken("S1: writing was shut down and a writer waits");
             }
-            let silent = MENDED && self.websocket && peer.close_write == Ended::Done && self.linger < RUNS_OUT;
+            let silent = self.top_shakes && peer.close_write == Ended::Done && self.linger < RUNS_OUT;
             if let (true, true, Some(now)) = (silent, reads, calls(1 - end).find(|now| now.call.reads())) {
                 if peer.last_come.unwrap_or(now.began).max(now.began) + self.linger <= Instant::now() {
-                    return broken("a linger of silence after our own Close, and reading goes on");
+                    return broken("E5: a linger of silence after our own Close, and reading goes on");
                 }
                 limited = true;
             }
         }
-        if limited { Stall::Until } else { Stall::Legal }
+        let between_calls = |thread: &Thread| thread.now.is_none() && !thread.waits && !thread.done;
+        let goes_on = self.ends.iter().flat_map(|end| &end.threads).any(between_calls);
+        if limited || goes_on { Stall::Until } else { Stall::Legal }
     }
 
     /// Whether an end may keep bytes that it took, because nobody is there to push them.
@@ -619,16 +652,27 @@ impl Model {
         lines.join("\n")
     }
 
+    fn write_down(&mut self, by: Option<(usize, usize, Discriminant<Call>)>, line: String) {
+        let last = format!("{:5} {line}", self.steps);
+        match self.log.last_mut() {
+            Some(known) if by.is_some() && known.by == by => {
+                known.times += 1;
+                known.last = last;
+            }
+            _ => self.log.push(Line { by, last, times: 1 }),
+        }
+    }
+
     /// The last calls that returned.
     pub(crate) fn log(&self) -> String {
         const MOST: usize = 60;
-        let skipped = self.log.len().saturating_sub(MOST);
-        self.log[skipped..].join("\n")
+        let lines = self.log[self.log.len().saturating_sub(MOST)..].iter().map(|line| match line.times {
+            1 => line.last.clone(),
+            times => format!("{}, the last of {times}", line.last),
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
-
-/// Whether `close` is what issue 7 makes of it.
-const MENDED: bool = false;
 
 type Outcome = Result<usize, ErrorKind>;
 

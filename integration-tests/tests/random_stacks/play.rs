@@ -26,7 +26,7 @@ use super::waiting::{Waiting, lock, try_lock};
 pub(crate) struct Rules {
     /// How long all threads may sleep where something must happen.
     pub(crate) patience: Duration,
-    /// A reader that sleeps already must see to what other threads leave without waiting (issue 8).
+    /// A reader that sleeps already must see to what other threads leave without waiting.
     pub(crate) sleepers: bool,
 }
 
@@ -195,10 +195,8 @@ impl End {
                 let _ = self.call(number, Call::Move, || self.waiting.change_loop().map(|()| 0)); // judged by the model
             }
             Op::CloseWrite => self.waiting_call(number, Call::CloseWrite, Direction::Write, Channel::close_write),
-            Op::Close => {
-                let close = || self.waiting.close(number, || self.would_block(number)).map(|()| 0);
-                let _ = self.call(number, Call::Close, close); // judged by the model
-            }
+            Op::Close => self.close(number, None),
+            Op::CloseBy(millis) => self.close(number, Some(Duration::from_millis(millis))),
             Op::Shutdown(how) => self.simple(number, Call::Shutdown(how), |channel| channel.shutdown(how)),
             Op::Meet => self.meet(number),
         }
@@ -252,6 +250,11 @@ impl End {
         self.table.lock().would_block(self.index, number);
     }
 
+    fn close(&self, number: usize, within: Option<Duration>) {
+        let close = || self.waiting.close(number, within, || self.would_block(number)).map(|()| 0);
+        let _ = self.call(number, Call::Close(within), close); // judged by the model
+    }
+
     fn write(&self, number: usize, size: usize) {
         let at = self.table.lock().taken(self.index, number);
         let bytes = content::of(number, at, size);
@@ -289,7 +292,9 @@ impl End {
     }
 
     fn read_to_end(&self) {
+        self.table.lock().set_waits(self.index, 1, true);
         let mut checker = lock(&self.reading);
+        self.table.lock().set_waits(self.index, 1, false);
         while !self.is_over() && matches!(self.read_piece(1, PIECE, true, &mut checker), Ok(1..)) {}
     }
 
@@ -346,10 +351,12 @@ impl End {
     fn meet(&self, number: usize) {
         let mut model = self.table.lock();
         let meeting = model.arrive(self.index, number);
+        model.set_waits(self.index, number, true);
         self.table.changed.notify_all();
         while !model.met(self.index, number, meeting) {
             model = self.table.changed.wait(model).unwrap_or_else(PoisonError::into_inner);
         }
+        model.set_waits(self.index, number, false);
     }
 }
 

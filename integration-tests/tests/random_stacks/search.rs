@@ -137,6 +137,11 @@ pub(crate) fn replay(text: &str) {
     replay_times(text, REPLAYS, Rules { patience: patience(), sleepers: false });
 }
 
+/// The same, where a reader that sleeps already must see to what other threads leave.
+pub(crate) fn replay_waking_sleepers(text: &str) {
+    replay_times(text, REPLAYS, Rules { patience: patience(), sleepers: true });
+}
+
 fn replay_times(text: &str, times: u64, rules: Rules) {
     let case: Case = text.parse().unwrap_or_else(|error| panic!("this is no case: {error}\n{text}"));
     for time in 1..=times {

@@ -40,10 +40,13 @@ fn over(inner: Box<dyn Channel>, layer: Layer, side: Side, limits: &Limits) -> R
             Box::new(TlsChannel::client(inner, client_credentials(), SERVER_NAME, limits)?)
         }
         Layer::Tls(_) => Box::new(TlsChannel::server(inner, server_credentials(), limits)?),
-        Layer::Ws(near) if is_client(near) => {
-            Box::new(WebSocketChannel::client(inner, ClientOptions::new(SERVER_NAME), limits)?)
+        Layer::Ws(near, half_close) if is_client(near) => {
+            let options = ClientOptions::new(SERVER_NAME).half_close(half_close);
+            Box::new(WebSocketChannel::client(inner, options, limits)?)
         }
-        Layer::Ws(_) => Box::new(WebSocketChannel::server(inner, ServerOptions::default(), limits)?),
+        Layer::Ws(_, half_close) => {
+            Box::new(WebSocketChannel::server(inner, ServerOptions::default().half_close(half_close), limits)?)
+        }
         Layer::Adverse(kind, at) if at == side => HARMLESS[kind].1(inner),
         Layer::Adverse(..) => inner,
     })

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use channel_core::{AioChange, AioChannel, AioHandler, Attached, Channel, Direction, EventLoop, Readiness, Result};
 use rustix::event::{EventfdFlags, eventfd};
@@ -98,13 +99,25 @@ impl Waiting {
         }
     }
 
-    /// [`Channel::close`], however it waits; `began` is called where it had to.
-    pub(crate) fn close(&self, thread: usize, began: impl Fn()) -> Result<()> {
+    /// [`Channel::close`], or `close_by`, however it waits; `began` is called where it had to.
+    pub(crate) fn close(&self, thread: usize, within: Option<Duration>, began: impl Fn()) -> Result<()> {
+        let deadline = within.map(|within| Instant::now() + within);
+        let attempt = |channel: &dyn Channel| match deadline {
+            Some(deadline) => channel.close_by(deadline),
+            None => channel.close(),
+        };
         if let Way::Tasks { task, .. } = &self.way {
+            if deadline.is_some() {
+                // Tasks have no `close_by`: the first attempt sets the deadline for all.
+                match attempt(&*self.channel) {
+                    Err(error) if error.is_would_block() => began(),
+                    closed => return closed,
+                }
+            }
             return block_on(task.close());
         }
         self.run(thread, Direction::Write, |channel| {
-            let closed = channel.close();
+            let closed = attempt(channel);
             if matches!(&closed, Err(error) if error.is_would_block()) {
                 began();
             }
