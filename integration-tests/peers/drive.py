@@ -23,7 +23,7 @@ def options():
     parser.add_argument("--list", action="store_true", help="print the names of the scenarios, and run none")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write a table of the run, as Markdown")
     parser.add_argument("--jobs", type=int, default=3, help="conversations at a time (default: %(default)s)")
-    parser.add_argument("--patience", type=float, default=20, metavar="SECONDS",
+    parser.add_argument("--patience", type=float, default=30, metavar="SECONDS",
                         help="how long nothing may happen in a conversation (default: %(default)s)")
     parser.add_argument("--traces", type=int, default=20, metavar="N",
                         help="of how many failures to tell who did what when (default: %(default)s)")
@@ -72,7 +72,7 @@ class Run:
             for path in paths:
                 path.start(self.chosen.directory / path.name, self.certificates)
                 started.append(path)
-            workers = [threading.Thread(target=self.work, args=(todo,)) for _ in range(self.chosen.jobs)]
+            workers = [threading.Thread(target=self.work, args=(todo,), daemon=True) for _ in range(self.chosen.jobs)]
             for worker in workers:
                 worker.start()
             for worker in workers:
