@@ -2,6 +2,7 @@
 
 import argparse
 import queue
+import subprocess
 import sys
 import threading
 import time
@@ -23,10 +24,12 @@ def options():
     parser.add_argument("--list", action="store_true", help="print the names of the scenarios, and run none")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write a table of the run, as Markdown")
     parser.add_argument("--jobs", type=int, default=3, help="conversations at a time (default: %(default)s)")
-    parser.add_argument("--patience", type=float, default=20, metavar="SECONDS",
+    parser.add_argument("--patience", type=float, default=30, metavar="SECONDS",
                         help="how long nothing may happen in a conversation (default: %(default)s)")
     parser.add_argument("--traces", type=int, default=20, metavar="N",
                         help="of how many failures to tell who did what when (default: %(default)s)")
+    parser.add_argument("--on-hang", metavar="COMMAND",
+                        help="run this, with the process numbers of both ends behind it, before a hang is killed")
     parser.add_argument("--binary", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--missing", action="append", default=[], metavar="NAME=REASON", help=argparse.SUPPRESS)
@@ -72,7 +75,7 @@ class Run:
             for path in paths:
                 path.start(self.chosen.directory / path.name, self.certificates)
                 started.append(path)
-            workers = [threading.Thread(target=self.work, args=(todo,)) for _ in range(self.chosen.jobs)]
+            workers = [threading.Thread(target=self.work, args=(todo,), daemon=True) for _ in range(self.chosen.jobs)]
             for worker in workers:
                 worker.start()
             for worker in workers:
@@ -112,6 +115,9 @@ class Run:
             complaints, well = scenario.judge(*results), True
         except Trouble as trouble:
             complaints = [str(trouble)]
+            if self.chosen.on_hang and complaints[0].startswith("HANG"):
+                numbers = [str(end.program.process.pid) for end in (client, server) if end.program]
+                subprocess.run(["sh", "-c", f"{self.chosen.on_hang} {' '.join(numbers)}"], check=False)
         for end in (client, server):
             end.done(well)
         trace = conversation.trace()

@@ -9,7 +9,7 @@ from websockets.asyncio.server import serve
 from talk import Peer, main
 
 # Its own limits are out of the way: who waits for them is found by the driver.
-OPTIONS = {"compression": None, "max_size": None, "close_timeout": 600, "ping_interval": None}
+OPTIONS = {"compression": None, "max_size": None, "open_timeout": 600, "close_timeout": 600, "ping_interval": None}
 
 
 class End:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Callable
 
-# How long our `close` may take, in seconds: far more than it needs on a busy machine, so that whoever waits for it is found.
-LINGER = 10
+# How long our `close` may take, in seconds: longer than the driver's patience, so that whoever waits for it hangs.
+LINGER = 120
 
 
 @dataclass

@@ -149,6 +149,7 @@ fn converse(channel: Box<dyn Channel>, script: Script, journal: Journal) -> Resu
 
 impl Script {
     fn limits(&self) -> Limits {
-        Limits { linger: self.linger, ..Limits::default() }
+        let default = Limits::default();
+        Limits { linger: self.linger, handshake: self.linger.max(default.handshake), ..default }
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Script {
     /// Send without end until this has happened, and only then the bytes of `--send`
     #[arg(long, value_enum)]
     pub(super) flood: Option<Flood>,
-    /// How long `close` may take, in seconds
+    /// How long `close` may take, in seconds; a handshake, too, if that is more than its own limit
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pub(super) linger: Duration,
 }
