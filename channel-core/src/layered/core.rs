@@ -141,13 +141,17 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     pub(super) fn try_read(&self, bufs: &mut [IoSliceMut<'_>], relaxed: bool) -> Result<usize> {
         self.check_open("read")?;
         self.push_unsent();
-        self.reading()?.read(self, bufs, relaxed)
+        let mut reader = self.reading()?;
+        self.check_open("read")?; // what arrives from now on is the closers' to throw away
+        reader.read(self, bufs, relaxed)
     }
 
     pub(super) fn try_lend(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
         self.check_open("read")?;
         self.push_unsent();
-        self.reading()?.lend(self, take)
+        let mut reader = self.reading()?;
+        self.check_open("read")?;
+        reader.lend(self, take)
     }
 
     pub(super) fn try_write(&self, bufs: &[IoSlice<'_>]) -> Result<usize> {
@@ -157,7 +161,15 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             self.release_under_handlers(writer);
             result
         });
-        result.map_err(|error| self.annotate(error, "write"))
+        result.map_err(|error| self.closed_meanwhile(error, "write"))
+    }
+
+    /// An error of output that was ended by `close` while the call was under way.
+    fn closed_meanwhile(&self, error: Error, operation: &'static str) -> Error {
+        match self.check_open(operation) {
+            Err(closed) if !error.is_would_block() => closed,
+            _ => self.annotate(error, operation),
+        }
     }
 
     /// Pushes what a write left here and in the layers below, which take it without waiting; blocking mode waits for this.
@@ -182,7 +194,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
     pub(super) fn try_flush(&self) -> Result<()> {
         self.check_open("flush")?;
-        self.writing(|writer| writer.flush(self.outlet())).map_err(|error| self.annotate(error, "flush"))?;
+        self.writing(|writer| writer.flush(self.outlet())).map_err(|error| self.closed_meanwhile(error, "flush"))?;
         self.below(self.inner.flush()).map_err(|error| self.annotate(error, "flush"))?;
         self.all_sent()
     }
@@ -339,7 +351,10 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             self.handlers.disarm_read(&*self.inner);
         }
         if self.rests(Direction::Write) {
-            self.handlers.disarm_push(&*self.inner, true, || !self.rests(Direction::Write));
+            // Who waits for our end to leave need not be who sent the last of it.
+            if self.handlers.disarm_push(&*self.inner, true, || !self.rests(Direction::Write)) {
+                self.handlers.schedule(Direction::Write);
+            }
         }
         let facts = self.facts.load();
         if facts.intersects(Facts::UNSENT | Facts::LEAVING | Facts::CLOSE_WRITES)
@@ -395,7 +410,9 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         let core = Arc::downgrade(self);
         Arc::new(move || {
             let Some(core) = core.upgrade() else { return };
-            core.push_unsent();
+            if direction == Direction::Write {
+                core.push_unsent(); // for as long as there is something, this event is set, and tells who waits for it to be gone
+            }
             if core.facts.has(Facts::CLOSING) {
                 // Who closes waits for this, and may use the write handler for it; who reads or writes was told of the end.
                 core.handlers.schedule(Direction::Write);

@@ -235,14 +235,16 @@ impl Handlers {
     }
 
     /// The layer holds nothing more: unless somebody wants to know when it can take more, the inner channel need not tell us. Nobody
-    /// does when writing is `over`.
-    pub(super) fn disarm_push(&self, inner: &dyn Channel, over: bool, still_unsent: impl Fn() -> bool) {
+    /// does when writing is `over`. Says whether the inner channel would have told us.
+    pub(super) fn disarm_push(&self, inner: &dyn Channel, over: bool, still_unsent: impl Fn() -> bool) -> bool {
         let mut slots = self.lock();
         if slots.pushes && (over || slots.write.is_none()) && !still_unsent() {
             slots.pushes = false;
             // A loop that forgot the descriptor has nothing to clear.
             let _ = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Clear);
+            return true;
         }
+        false
     }
 
     /// Reading is over: what the inner channel still has, a hang-up for ever, say, is no concern of the reader's.
