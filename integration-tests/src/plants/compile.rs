@@ -16,6 +16,9 @@ pub(super) struct Cargo {
     jobs: usize,
 }
 
+/// The name of the binary whose tests try every interleaving; their module's, too.
+pub(super) const LOOM: &str = "loom_tests";
+
 /// A binary of tests.
 #[derive(Clone, Debug)]
 pub(super) struct TestBinary {
@@ -99,12 +102,27 @@ impl Cargo {
         Ok(compiled)
     }
 
+    /// Builds the tests that try every interleaving, as `.ci/run` does.
+    pub(super) fn loom(&self) -> Result<Compiled, Failure> {
+        let mut command = self.command_in("test", &self.target.join("loom"));
+        command.args(["--package", "channel-core", "--lib", "--release", "--no-run"]).env("RUSTFLAGS", "--cfg loom");
+        let mut compiled = self.run(command)?;
+        for binary in &mut compiled.binaries {
+            LOOM.clone_into(&mut binary.name);
+        }
+        Ok(compiled)
+    }
+
     fn command(&self, verb: &str) -> Command {
+        self.command_in(verb, &self.target)
+    }
+
+    fn command_in(&self, verb: &str, target: &Path) -> Command {
         let mut command = Command::new("cargo");
         command.arg(verb).current_dir(&self.root);
         command.args(["--jobs", &self.jobs.to_string()]);
-        command.env("CARGO_TARGET_DIR", self.target.join("plants/out"));
-        command.env("CARGO_BUILD_BUILD_DIR", &self.target);
+        command.env("CARGO_TARGET_DIR", target.join("plants/out"));
+        command.env("CARGO_BUILD_BUILD_DIR", target);
         command
     }
 

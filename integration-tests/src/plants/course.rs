@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::compile::TestBinary;
+use super::compile::{LOOM, TestBinary};
 use super::drawn::draw;
 use super::trial::{Ended, Run, Trial, Which, tests_of};
 use crate::Failure;
@@ -157,7 +157,7 @@ impl Known {
     /// A binary that was never run. Of a large one each promise in each mode is run once, over a stack that the seed draws.
     pub(super) fn unknown(binary: TestBinary, settings: &Settings) -> Result<Self, Failure> {
         let all = tests_of(&binary)?;
-        let whole = settings.thorough || all.len() <= LARGE;
+        let whole = binary.name != LOOM && (settings.thorough || all.len() <= LARGE);
         Ok(Self {
             tests: if whole { all } else { each_promise_once(&all, settings.seed) },
             whole,

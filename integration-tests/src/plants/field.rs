@@ -143,7 +143,13 @@ impl<'a> Field<'a> {
     /// Builds the tests of `packages`, or of all, with all switches in the code.
     pub(super) fn build(&self, cargo: &Cargo, packages: Option<&[&str]>) -> Result<Vec<TestBinary>, Failure> {
         let planted = self.plant()?;
-        let compiled = cargo.tests(packages)?;
+        let mut compiled = cargo.tests(packages)?;
+        if compiled.success && packages.is_none() {
+            let interleavings = cargo.loom()?;
+            compiled.binaries.extend(interleavings.binaries);
+            compiled.complaints.extend(interleavings.complaints);
+            compiled.success = interleavings.success;
+        }
         if compiled.success {
             return Ok(compiled.binaries);
         }
