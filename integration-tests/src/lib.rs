@@ -1,5 +1,5 @@
 //! What the cross-layer tests and the benchmarks share: throw-away certificates, connected sockets, our stacks over them,
-//! content whose order can be checked, and the peers that our stacks are judged by.
+//! content whose order can be checked, the peers that our stacks are judged by, and the mistakes that the tests are judged by.
 
 #![forbid(unsafe_code)]
 
@@ -7,6 +7,7 @@ pub mod bench;
 pub mod certificates;
 pub mod content;
 pub mod peers;
+pub mod plants;
 pub mod sockets;
 pub mod stacks;
 pub mod words;

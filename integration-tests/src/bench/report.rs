@@ -88,16 +88,15 @@ impl Results {
     }
 }
 
-/// `page` with what lies between the two marker lines replaced by `text`.
+/// `page` with what lies between the two lines that mark `part` replaced by `text`.
 ///
 /// # Errors
 /// If the markers are not there.
-pub fn replace_between_markers(page: &str, text: &str) -> Result<String, Failure> {
-    const BEGIN: &str = "<!-- measured: begin -->\n";
-    const END: &str = "<!-- measured: end -->";
-    let (before, rest) = page.split_once(BEGIN).ok_or_else(|| format!("the page has no line `{}`", BEGIN.trim()))?;
-    let (_, after) = rest.split_once(END).ok_or_else(|| format!("the page has no line `{END}`"))?;
-    Ok(format!("{before}{BEGIN}{text}{END}{after}"))
+pub fn replace_between_markers(page: &str, part: &str, text: &str) -> Result<String, Failure> {
+    let (begin, end) = (format!("<!-- {part}: begin -->\n"), format!("<!-- {part}: end -->"));
+    let (before, rest) = page.split_once(&begin).ok_or_else(|| format!("the page has no line `{}`", begin.trim()))?;
+    let (_, after) = rest.split_once(&end).ok_or_else(|| format!("the page has no line `{end}`"))?;
+    Ok(format!("{before}{begin}{text}{end}{after}"))
 }
 
 #[cfg(test)]
@@ -161,8 +160,8 @@ mod tests {
     #[test]
     fn only_what_lies_between_the_markers_changes() {
         let page = "a\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nb\n";
-        let page = replace_between_markers(page, "new\n").unwrap();
+        let page = replace_between_markers(page, "measured", "new\n").unwrap();
         assert_eq!(page, "a\n<!-- measured: begin -->\nnew\n<!-- measured: end -->\nb\n");
-        assert!(replace_between_markers("nothing", "new").is_err());
+        assert!(replace_between_markers("nothing", "measured", "new").is_err());
     }
 }
