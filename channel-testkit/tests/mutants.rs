@@ -132,6 +132,23 @@ mutants! {
             inner.writev_full(bufs, fds, flags)
         })
     });
+    /// What it holds leaves without a call, whenever the peer has made room.
+    o4_flushes in NonBlocking says "nobody called the channel since": |options| {
+        let (near, far) = memory(options);
+        let (near, held) = (Arc::new(near), Held::default());
+        let (waiting, below, pushed) = (held.clone(), Arc::clone(&near), held.clone());
+        let near = Mutant::over(near)
+            .on_write(move |_, bufs, _, _| held.keep(bufs, 500))
+            .on_readiness(move |inner, direction| match inner.readiness(direction) {
+                answer if waiting.is_empty() => answer,
+                answer => answer.or(inner.readiness(Direction::Write)),
+            });
+        let far = Mutant::over(far).on_readiness(move |inner, direction| {
+            let _ = pushed.push(&*below);
+            inner.readiness(direction)
+        });
+        (near, far)
+    };
     /// Starts out non-blocking.
     m1 in Blocking says "a blocking read, begun before": |options| {
         let (near, far) = memory(options);
@@ -708,6 +725,45 @@ mutants! {
             }
             Ok(count)
         });
+        (near, far)
+    };
+    /// Units of five bytes are read at once; where one was cut, its handler is not called for what is left of the part.
+    h10_held in NonBlocking says "the handler was called for 1 of 2 bytes that can be read": |options| {
+        let (near, far) = gated_memory(options);
+        let (held, reading) = (Arc::new(Mutex::new((Vec::new(), 0))), Arc::new(Mutex::new(None::<AioHandler>)));
+        let (ahead, read_handler) = (Arc::clone(&held), Arc::clone(&reading));
+        let near = Mutant::over(near)
+            .on_features(|inner| inner.features() - Features::READ_BUF - Features::READ_MSG_PEEK)
+            .on_read(move |inner, bufs, fds, flags| {
+                let Some(buf) = bufs.iter_mut().find(|buf| !buf.is_empty()) else {
+                    return inner.readv_full(bufs, fds, flags);
+                };
+                let (bytes, unit) = &mut *lock(&held);
+                if bytes.is_empty() {
+                    bytes.resize(5, 0);
+                    let read = inner.readv_full(&mut [IoSliceMut::new(bytes)], None, flags);
+                    *unit = read.as_ref().copied().unwrap_or_default();
+                    bytes.truncate(*unit);
+                    read?;
+                }
+                let count = buf.len().min(bytes.len());
+                buf[..count].copy_from_slice(&bytes[..count]);
+                bytes.drain(..count);
+                if let Some(handler) = lock(&reading).clone().filter(|_| *unit == 5 && !bytes.is_empty()) {
+                    handler.context.schedule(Box::new(move || (handler.callback)()));
+                }
+                Ok(count)
+            })
+            .on_set_aio_fd_handler(move |inner, read, write| {
+                if let AioChange::Set(handler) = &read {
+                    *lock(&read_handler) = Some(handler.clone());
+                }
+                inner.set_aio_fd_handler(read, write)
+            })
+            .on_readiness(move |inner, direction| match direction {
+                Direction::Read if !lock(&ahead).0.is_empty() => Readiness::Ready,
+                _ => inner.readiness(direction),
+            });
         (near, far)
     };
     /// Holds on to every handler it ever had.

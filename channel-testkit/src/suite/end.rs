@@ -341,6 +341,17 @@ impl<T: Send + 'static> Task<T> {
     pub(super) fn join(self) -> T {
         self.handle.join().unwrap_or_else(|panic| resume_unwind(panic))
     }
+
+    /// As [`join`](Self::join), for a thread that waits until all it sent is gone, where `end` has all the plaintext of it: a layer may
+    /// send more behind that, and `end` reads on, and fails the clause if it finds more plaintext.
+    pub(super) fn join_while_reading(self, end: &End) -> T {
+        while !self.is_finished() {
+            end.drive_on();
+            end.expect_nothing();
+            end.wait(Direction::Read, Some(Duration::from_millis(1))).expect("a wait");
+        }
+        self.join()
+    }
 }
 
 /// A small deterministic generator (splitmix64), for cuts that are random and the same each time.

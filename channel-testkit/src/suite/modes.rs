@@ -26,9 +26,10 @@ pub fn m1_blocking_is_a_flag_of_the_channel(setup: &Setup) {
     let reader = in_background(&near, |near| near.read_some(&mut [0; 8]));
     reader.until_asleep();
     near.set_blocking(false);
-    far.put(b"1");
+    let putting = in_background(&far, |far| far.put(b"1"));
     let read = reader.join();
     assert!(matches!(read, Ok(1)), "a blocking read, begun before set_blocking(false), gave {read:?}");
+    putting.join_while_reading(&near);
 
     let would_block = |what: &'static str, result: &Result<(), Error>| {
         let blocked = result.as_ref().is_err_and(Error::is_would_block);
@@ -57,21 +58,23 @@ pub fn m1_blocking_is_a_flag_of_the_channel(setup: &Setup) {
     assert_stream(0, &{
         let pushing = in_background(&near.driven_as(Mode::NonBlocking), End::flush_all);
         let seen = far.take(taken);
-        pushing.join().expect("a flush");
+        pushing.join_while_reading(&far).expect("a flush");
         seen
     });
     let reader = in_background(&far, |far| far.read_some(&mut [0; 8]));
     reader.until_asleep();
-    near.driven_as(Mode::NonBlocking).put(b"2");
+    let putting = in_background(&near.driven_as(Mode::NonBlocking), |near| near.put(b"2"));
     let read = reader.join();
     assert!(matches!(read, Ok(1)), "a read at the far end, which is blocking, gave {read:?}");
+    putting.join_while_reading(&far);
 
     near.set_blocking(true);
     let reader = in_background(&near, |near| near.read_some(&mut [0; 8]));
     reader.until_asleep();
-    far.put(b"3");
+    let putting = in_background(&far, |far| far.put(b"3"));
     let read = reader.join();
     assert!(matches!(read, Ok(1)), "a read after set_blocking(true) gave {read:?}");
+    putting.join_while_reading(&near);
 
     near.set_blocking(false);
     near.fill(0, UNBOUNDED);
@@ -107,11 +110,12 @@ pub fn m2_dont_wait_is_for_one_call(setup: &Setup) {
     reader.until_asleep();
     writer.until_asleep();
     unchanged("while calls are blocked");
-    far.put(b"1");
+    let putting = in_background(&far, |far| far.put(b"1"));
     let read = reader.join();
     assert!(matches!(read, Ok(1)), "after DONT_WAIT, a blocking read gave {read:?}");
+    putting.join_while_reading(&near);
     assert_stream(0, &far.take(taken + 1));
-    let written = writer.join();
+    let written = writer.join_while_reading(&far);
     assert!(written.is_ok(), "after DONT_WAIT, a blocking write gave {written:?}");
     unchanged("after blocking calls");
 }
@@ -155,7 +159,7 @@ pub fn m3_the_all_forms_wait_in_every_mode(setup: &Setup) {
         let from = if flags.is_empty() { 0 } else { sent };
         sent += 3300;
         assert_stream(from, &far.take(sent - from));
-        writer.join();
+        writer.join_while_reading(&far);
     }
 }
 

@@ -76,9 +76,9 @@ pub fn o2_reader_and_writer_do_not_stop_each_other(setup: &Setup) {
     let answer = in_background(&far, |far| far.put(b"read"));
     setup.step("reading while a writer is blocked");
     assert_eq!(near.take(4), b"read");
-    answer.join();
+    answer.join_while_reading(&near);
     assert_stream(0, &far.take(taken + 1000));
-    writer.join();
+    writer.join_while_reading(&far);
 
     let (near, far) = setup.small_pair();
     let there = near.fill(0, UNBOUNDED);
@@ -94,7 +94,9 @@ pub fn o2_reader_and_writer_do_not_stop_each_other(setup: &Setup) {
     let reader = in_background(&far, move |far| assert_stream(0, &far.take(there + 2000)));
     assert_stream(0, &near.take(back + 2000));
     reader.join();
-    writers.into_iter().for_each(Task::join);
+    for (writer, reader) in writers.into_iter().zip([&far, &near]) {
+        writer.join_while_reading(reader);
+    }
 }
 
 /// \[O3\] A second waiter in one direction gets `Busy`; it neither hangs nor disturbs the first.
@@ -130,7 +132,7 @@ pub fn o3_a_second_waiter_is_told_busy(setup: &Setup) {
     }
     setup.step("the first writer after a second one was turned away");
     assert_stream(0, &far.take(taken + 100));
-    first.join();
+    first.join_while_reading(&far);
     far.expect_nothing();
 }
 
@@ -146,8 +148,9 @@ pub fn o4_no_io_outside_a_call(setup: &Setup) {
         let name = thread::current().name().unwrap_or_default().to_owned();
         let (near, far) = setup.small_pair();
         let idle = waits_for(&near);
+        let holds = || waits_for(&near).into_iter().any(|one| !idle.contains(&one));
         let taken = near.fill(0, UNBOUNDED);
-        let holds = waits_for(&near).into_iter().any(|one| !idle.contains(&one));
+        let held = holds();
         let mut seen = 0;
         let mut buf = [0; 4096];
         setup.step("reading what arrives while nobody calls the near end");
@@ -157,8 +160,10 @@ pub fn o4_no_io_outside_a_call(setup: &Setup) {
                 Err(error) => assert!(error.is_would_block(), "a read failed: {error:?}"),
             }
         }
+        // Behind the plaintext there may be more, which is held still.
+        let still_held = holds() || near.readiness(Direction::Read).is_ready();
         assert!(
-            seen < taken || !holds,
+            seen < taken || !held || still_held,
             "all {taken} bytes arrived, though some were held and nobody called the channel since"
         );
         setup.step("looking for hidden threads");

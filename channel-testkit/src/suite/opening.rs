@@ -95,7 +95,7 @@ fn exchange(setup: &Setup, near: &End, far: &End) {
         };
         setup.step("exchanging data after the handshake");
         super::end::assert_stream(0, &to.take(100));
-        sending.join();
+        sending.join_while_reading(to);
     }
 }
 

@@ -38,15 +38,16 @@ pub fn w10_no_stall_without_flush(setup: &Setup) {
             Err(error) => panic!("a write failed: {error:?}"),
         }
     }
-    let reading = Task::spawn(move || near.take(1));
+    let reading = in_background(&near, |near| near.take(1));
     reading.until_asleep();
     setup.step("the peer waits for what was written but not flushed, while we only read");
     for at in 0..taken {
         assert_stream(at, &far.take(1));
     }
-    far.put(b"!");
+    let answering = in_background(&far, |far| far.put(b"!"));
     setup.step("reading the answer");
     assert_eq!(reading.join(), b"!");
+    answering.join_while_reading(&near);
 
     // The same program on two threads: its reader was asleep before its writer wrote.
     let (near, far) = setup.small_pair();
@@ -57,9 +58,10 @@ pub fn w10_no_stall_without_flush(setup: &Setup) {
     writing.until_asleep();
     setup.step("the peer waits for what a thread wrote in blocking mode, while another one was reading already");
     assert_stream(0, &far.take(2000));
-    writing.join().expect("a blocking write");
-    far.put(b"!");
+    writing.join_while_reading(&far).expect("a blocking write");
+    let answering = in_background(&far, |far| far.put(b"!"));
     assert_eq!(reading.join(), b"!");
+    answering.join_while_reading(&near);
 }
 
 /// \[W11\] Reading never depends on writing being possible: a peer that makes us reply and never reads cannot freeze a reader.
@@ -73,7 +75,7 @@ pub fn w11_a_peer_that_does_not_read_cannot_freeze_a_reader(setup: &Setup) {
     });
     setup.step("reading while our own output is stuck");
     assert_stream(0, &near.take(COUNT));
-    sending.join();
+    sending.join_while_reading(&near);
 
     // And with a writer that is blocked in it meanwhile.
     let (near, far) = setup.small_pair();
@@ -89,5 +91,5 @@ pub fn w11_a_peer_that_does_not_read_cannot_freeze_a_reader(setup: &Setup) {
     });
     setup.step("reading while a writer is stuck");
     assert_stream(0, &near.take(1000));
-    sending.join();
+    sending.join_while_reading(&near);
 }

@@ -59,7 +59,7 @@ pub fn q1_a_wait_ends_when_progress_can_be_made(setup: &Setup) {
     writer.until_asleep();
     setup.step("a waiter for room, which the peer makes");
     assert_stream(0, &far.take(taken + 1));
-    writer.join().expect("a write after a wait");
+    writer.join_while_reading(&far).expect("a write after a wait");
 
     let waiter = in_background(&near, |near| after_wait(near, Direction::Read, || near.try_read(&mut [0; 1])));
     waiter.until_asleep();

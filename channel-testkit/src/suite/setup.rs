@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use channel_core::{Channel, ChannelExt, Direction, Limits};
+use channel_core::{Channel, Limits};
 
 use super::end::{End, Task};
 use super::observed::{Journal, Observed};
@@ -340,12 +340,7 @@ pub(super) fn open(near: &End, far: &End) {
     // What an engine sends after its handshake, such as session tickets, is read here, so that a clause finds a quiet pair.
     for (from, to) in [(near, far), (far, near)] {
         near.step("flushing what follows the handshake while the peer reads");
-        let flushing = flush_in_background(from);
-        while !flushing.is_finished() {
-            to.expect_nothing();
-            to.wait(Direction::Read, Some(Duration::from_millis(1))).expect("a wait");
-        }
-        flushing.join();
+        flush_in_background(from).join_while_reading(to);
         to.expect_nothing();
     }
 }

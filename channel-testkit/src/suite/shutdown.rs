@@ -28,16 +28,19 @@ pub fn s1_shutdown_wakes_blocked_calls(setup: &Setup) {
         }
         let Blocked { reader, writer, taken, stop } = block_both(&near);
         setup.promptly("shutdown", || near.shutdown(how)).expect("shutdown");
-        if how == Shutdown::Write {
-            far.put(b"read");
-        } else {
-            setup.step("waiting for a reader that shutdown of reading should wake");
-        }
+        let answering = (how == Shutdown::Write).then(|| in_background(&far, |far| far.put(b"read")));
+        setup.step(match how {
+            Shutdown::Write => "waiting for a reader that shutdown of writing leaves alone",
+            _ => "waiting for a reader that shutdown of reading should wake",
+        });
         let read = reader.join();
         match (how, &read) {
             (Shutdown::Write, Ok(bytes)) => assert_eq!(bytes, b"read", "shutdown of writing disturbed the reader"),
             (_, Ok(bytes)) if bytes.is_empty() => {}
             _ => panic!("a blocked read ended by shutdown({how:?}) gave {read:?}"),
+        }
+        if let Some(answering) = answering {
+            answering.join_while_reading(&near);
         }
         if how == Shutdown::Read {
             setup.step("waiting for a writer that shutdown of reading leaves alone");

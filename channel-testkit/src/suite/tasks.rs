@@ -71,7 +71,7 @@ pub fn a1_a_channel_has_one_reader_and_one_writer_task(setup: &Setup) {
     setup.step("a reader while a writer waits");
     reader.run(&recorder, setup, "a reader while a writer waits").expect("a read");
     drop(reader);
-    answer.join();
+    answer.join_while_reading(&near);
     assert_eq!(&read, b"read");
     setup.step("the first writer after others were turned away");
     let mut seen = 0;
@@ -95,9 +95,9 @@ pub fn a1_a_channel_has_one_reader_and_one_writer_task(setup: &Setup) {
     });
     let put = in_background(&far, |far| far.put(&stream(0, COUNT)));
     assert_stream(0, &far.take(COUNT));
-    put.join();
+    writer.join_while_reading(&far).expect("writes");
     reader.join().expect("reads");
-    writer.join().expect("writes");
+    put.join_while_reading(&near);
 }
 
 /// A limit that a test can wait for.

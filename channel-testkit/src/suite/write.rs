@@ -61,7 +61,7 @@ pub fn w2_would_block_takes_nothing(setup: &Setup) {
     let flushing = flush_in_background(&near);
     let rest = taken.len().saturating_sub(seen.len());
     seen.extend_from_slice(&far.take(rest));
-    flushing.join();
+    flushing.join_while_reading(&far);
     let wrong = seen.iter().zip(&taken).position(|(seen, taken)| seen != taken);
     assert_eq!(wrong, None, "the peer sees other bytes than the {} that writes took, from this one on", taken.len());
     far.expect_nothing();
@@ -217,7 +217,7 @@ pub fn w8_flush_pushes_everything(setup: &Setup) {
             let flushing = flush_in_background(&near);
             setup.step("flushing in blocking mode while the peer reads");
             assert_stream(0, &far.take(taken));
-            flushing.join();
+            flushing.join_while_reading(&far);
             continue;
         }
         setup.step("flushing in non-blocking mode while the peer reads");
@@ -282,12 +282,12 @@ pub(super) fn end_in_background(near: &End) -> Task<()> {
     })
 }
 
-/// Flushes `near` while `far` reads the stream from position `seen` up to `sent`, and no further.
+/// Flushes `near` while `far` reads the stream from position `seen` up to `sent`, where it must end.
 pub(super) fn finish(setup: &Setup, near: &End, far: &End, seen: usize, sent: usize) {
     let flushing = flush_in_background(near);
     setup.step("flushing while the peer reads");
     assert_stream(seen, &far.take(sent - seen));
-    flushing.join();
+    flushing.join_while_reading(far);
     far.expect_nothing();
 }
 
