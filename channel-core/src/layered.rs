@@ -56,7 +56,9 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
     pub fn open(layer: &'static str, inner: Box<dyn Channel>, decoder: D, encoder: E, limits: Limits) -> Self {
         let reader = Reader::open(decoder, &*inner);
         let ending = encoder.ending();
-        let mut facts = Facts::OPEN;
+        // Nothing is encoded that the channel below would refuse: the encoder could not take it back.
+        let is_open = !inner.flush().is_err_and(|error| error.is_not_open());
+        let mut facts = if is_open { Facts::OPEN } else { Facts::HELD };
         facts.set(Facts::SHAKES_HANDS, matches!(ending, Ending::ClosingHandshake { .. }));
         Self::new(layer, inner, reader, Some(encoder), ending, facts, limits)
     }

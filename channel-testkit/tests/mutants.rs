@@ -132,23 +132,21 @@ mutants! {
             inner.writev_full(bufs, fds, flags)
         })
     });
-    /// What it holds leaves by itself.
+    /// What it holds leaves without a call, whenever the peer has made room.
     o4_flushes in NonBlocking says "nobody called the channel since": |options| {
         let (near, far) = memory(options);
         let (near, held) = (Arc::new(near), Held::default());
-        let (waiting, pushed, below) = (held.clone(), held.clone(), Arc::downgrade(&near));
-        let pushing = move || while let Some(near) = below.upgrade() {
-            if pushed.push(&near).is_err() {
-                thread::yield_now();
-            }
-        };
-        drop(thread::Builder::new().name("hidden".to_owned()).spawn(pushing));
+        let (waiting, below, pushed) = (held.clone(), Arc::clone(&near), held.clone());
         let near = Mutant::over(near)
             .on_write(move |_, bufs, _, _| held.keep(bufs, 500))
             .on_readiness(move |inner, direction| match inner.readiness(direction) {
                 answer if waiting.is_empty() => answer,
                 answer => answer.or(inner.readiness(Direction::Write)),
             });
+        let far = Mutant::over(far).on_readiness(move |inner, direction| {
+            let _ = pushed.push(&*below);
+            inner.readiness(direction)
+        });
         (near, far)
     };
     /// Starts out non-blocking.

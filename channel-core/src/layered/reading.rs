@@ -303,7 +303,10 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             let handshake = match &mut self.phase {
                 Phase::Opening(handshake) => handshake,
                 Phase::Leaving(..) => return self.leave(core, deadline),
-                Phase::Open(_) => return Ok(()),
+                Phase::Open(_) => {
+                    core.facts.set(Facts::OPEN, true); // the channel below had to be opened
+                    return Ok(());
+                }
                 Phase::Failed => {
                     return match &self.end {
                         Some(End::Failed(error)) => Err(error.clone()),

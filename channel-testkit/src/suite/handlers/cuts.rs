@@ -24,9 +24,9 @@ pub fn h10_a_handler_is_called_wherever_the_stream_is_cut(setup: &Setup) {
     assert_stream(0, &near.take(MESSAGE));
     // How long a message is below the layers, about: a protocol that compresses has another length for each.
     let encoded = gate.passed() - before;
+    assert!(encoded > 0, "the maker declares a gate, and puts none in the way");
     let recorder = Recorder::new();
     let got = Arc::new(Mutex::new(Vec::new()));
-    assert!(encoded > 0, "the maker declares a gate, and puts none in the way");
     set_read(&near, by_byte(&recorder, &near, &got));
     let mut cuts = Cuts { setup, near, far, gate, encoded, sent: MESSAGE, recorder, got };
     // To look whether there is more than the handler was called for makes it due: in a round of its own.

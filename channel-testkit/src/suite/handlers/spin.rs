@@ -32,8 +32,11 @@ pub fn h5_a_loop_comes_to_rest(setup: &Setup) {
     }
 }
 
+/// What the peer sends that is gone then.
+const EVENTS: usize = 300;
+
 fn a_peer_that_is_gone(setup: &Setup, polite: bool) {
-    const EVENTS: usize = 300;
+    let others = bytes_that_are_no_plaintext(setup);
     setup.step("reading what a peer left that is gone");
     let (recorder, gate) = (Recorder::new(), Gate::new());
     let (near, far) = setup.pair_with(&Options { gate: Some(Arc::clone(&gate)), ..Options::default() });
@@ -69,6 +72,17 @@ fn a_peer_that_is_gone(setup: &Setup, polite: bool) {
     assert!(reads <= most, "{reads} calls of a read handler for {EVENTS} bytes of a peer that is gone");
     assert!(writes <= most, "{writes} calls of an idle write handler over {EVENTS} bytes of a peer that is gone");
     assert!(polls <= most as u64, "{polls} turns for {EVENTS} bytes of a peer that is gone");
+}
+
+/// How many bytes below the layers carry none of the plaintext, of what the peer sends that is gone then; 0 where no gate can tell.
+fn bytes_that_are_no_plaintext(setup: &Setup) -> usize {
+    let gate = Gate::new();
+    let (near, far) = setup.pair_with(&Options { gate: Some(Arc::clone(&gate)), ..Options::default() });
+    let before = gate.passed();
+    far.put(&stream(0, EVENTS));
+    far.end_output();
+    let (bytes, _) = near.take_to_end();
+    usize::try_from(gate.passed() - before).expect("a few bytes").saturating_sub(bytes.len())
 }
 
 fn a_handler_that_calls_nothing(setup: &Setup) {

@@ -9,7 +9,7 @@ use channel_core::{ChannelExt, Direction, Features, Result};
 use super::super::Setup;
 use super::super::end::{Random, Task, assert_stream, stream};
 use super::super::write::drain;
-use super::{Polling, SOON, for_tasks, little};
+use super::{Polling, for_tasks, little};
 use crate::patience::Patience;
 use crate::recording::Recorder;
 
