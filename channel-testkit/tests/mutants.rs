@@ -1,6 +1,8 @@
 //! For each promise a channel that breaks it, and nothing else on purpose: the clause must notice, and say what it saw.
 
 mod broken;
+#[path = "trailing/deflate.rs"]
+mod deflate;
 
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -31,6 +33,12 @@ channel_testkit::conformance! {
     mod hello [gate, handshake] = |options: &Options| {
         let (near, far) = gated_memory(options);
         (Hello::new(options).over(near), Hello::new(options).over(far))
+    };
+    mod deflate_over_hello [handshake, gate, tells_a_cut] in [non_blocking, event_loop] = |options: &Options| {
+        let (near, far) = gated_memory(options);
+        let (near, far) = (Hello::new(options).over(near), Hello::new(options).over(far));
+        let layer = |inner| deflate::deflate(inner, options.limits.clone());
+        (layer(Box::new(near)), layer(Box::new(far)))
     };
 }
 

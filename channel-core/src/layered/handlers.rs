@@ -44,8 +44,9 @@ impl Slots {
         }
     }
 
-    fn any(&self) -> bool {
-        self.read.is_some() || self.write.is_some() || !self.closers.is_empty()
+    /// One on whose loop the layer can wait for what it has to do itself.
+    fn anyone(&self) -> Option<&Arc<Registration>> {
+        self.write.as_ref().or(self.read.as_ref()).or_else(|| self.closers.first())
     }
 
     /// Adds the handler of a closer, or takes it away, if `change` is that: what is left of it to do.
@@ -141,7 +142,7 @@ impl Handlers {
             }
             (slots.reads, slots.pushes) = (false, false);
         }
-        self.any.store(slots.any(), Ordering::Release);
+        self.any.store(slots.anyone().is_some(), Ordering::Release);
         drop(slots);
         drop(timer);
         // What was removed may do anything when it is dropped: not under the lock.
@@ -210,9 +211,7 @@ impl Handlers {
         if slots.pushes {
             return;
         }
-        let Some(registration) = slots.write.as_ref().or(slots.read.as_ref()).or(slots.closers.first()) else {
-            return;
-        };
+        let Some(registration) = slots.anyone() else { return };
         let context = Arc::clone(registration.context());
         let handler = AioHandler { context, callback: event(Direction::Write) };
         // Without it the bytes leave with the next call, as they do without any handler.
@@ -225,9 +224,7 @@ impl Handlers {
         if slots.reads {
             return;
         }
-        let Some(registration) = slots.write.as_ref().or(slots.read.as_ref()).or(slots.closers.first()) else {
-            return;
-        };
+        let Some(registration) = slots.anyone() else { return };
         let context = Arc::clone(registration.context());
         let handler = AioHandler { context, callback: event(Direction::Read) };
         // Without it the limit of `close` is what calls the handler.
@@ -262,8 +259,7 @@ impl Handlers {
         if slots.deadline.as_ref().map(|(set, _)| *set) == deadline {
             return;
         }
-        let registration =
-            slots.of(Direction::Read).or_else(|| slots.of(Direction::Write)).or_else(|| slots.closers.first());
+        let registration = slots.anyone();
         let new =
             deadline.zip(registration).map(|(at, registration)| (at, Timer::set(registration.context(), at, expired)));
         let old = std::mem::replace(&mut slots.deadline, new);

@@ -38,9 +38,8 @@ const EVENTS: usize = 300;
 fn a_peer_that_is_gone(setup: &Setup, polite: bool) {
     let others = bytes_that_are_no_plaintext(setup);
     setup.step("reading what a peer left that is gone");
-    let (recorder, gate) = (Recorder::new(), Gate::new());
-    let (near, far) = setup.pair_with(&Options { gate: Some(Arc::clone(&gate)), ..Options::default() });
-    let before = gate.passed();
+    let recorder = Recorder::new();
+    let (near, far) = setup.pair();
     far.put(&stream(0, EVENTS));
     if polite {
         far.end_output();
@@ -62,7 +61,6 @@ fn a_peer_that_is_gone(setup: &Setup, polite: bool) {
     settle(&recorder, "after the end was read");
     // A call may find nothing without a reason, once for each that does, and where what arrived is none of the plaintext.
     let vain = reads.vain();
-    let others = usize::try_from(gate.passed() - before).expect("a few bytes").saturating_sub(EVENTS);
     assert!(
         vain <= EVENTS + others + SLACK,
         "{vain} calls of a read handler found nothing, over {EVENTS} bytes of a peer that is gone"
