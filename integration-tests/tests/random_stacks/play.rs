@@ -498,7 +498,11 @@ impl Loops {
     fn new(run: bool) -> Result<Self> {
         let loops = [EventLoop::new()?, EventLoop::new()?];
         let mut running = Vec::new();
-        for event_loop in loops.iter().filter(|_| run).cloned() {
+        for event_loop in &loops {
+            if !run {
+                break;
+            }
+            let event_loop = Arc::clone(event_loop);
             let (tell, told) = mpsc::channel();
             let work = move || {
                 let _ = tell.send(gettid());
