@@ -430,6 +430,8 @@ impl Model {
                     Ok(_) if now.closed_write => Some("E3: a write after `close_write`".to_owned()),
                     _ => self.judge_write(end, outcome),
                 },
+                // What a close under way has made of the output.
+                Call::Control if outcome == Err(ErrorKind::BrokenPipe) && this.close != Ended::No => None,
                 Call::Flush | Call::CloseWrite | Call::Control => self.judge_write(end, outcome),
                 Call::Close(_) => self.judge_close(end, outcome),
                 Call::Handshake => outcome.is_err().then(|| "both ends want it".to_owned()),
