@@ -449,7 +449,8 @@ impl Model {
         let (this, peer) = (&self.ends[end], &self.ends[1 - end]);
         let ours = this.shut_read || this.close != Ended::No || self.stage == Stage::Over;
         match outcome {
-            Err(ErrorKind::WouldBlock) if matches!(this.end, Some((Ok(()), false))) => {
+            // A lend is a call of another kind: `would_block_every_other` may hold it up once, whatever a read was told.
+            Err(ErrorKind::WouldBlock) if now.call != Call::Lend && matches!(this.end, Some((Ok(()), false))) => {
                 Some("R2: the end was read before".to_owned())
             }
             Ok(0) => {
