@@ -117,6 +117,8 @@ pub(crate) enum Op {
     /// `close_by` so many milliseconds from now.
     CloseBy(u64),
     Shutdown(Shutdown),
+    /// Does nothing for so many milliseconds.
+    Pause(u64),
     /// Waits until the other thread of this end is here as well, or has done all it had to.
     Meet,
 }
@@ -350,6 +352,7 @@ impl fmt::Display for Op {
             Self::Shutdown(Shutdown::Read) => f.write_str("shutdown read"),
             Self::Shutdown(Shutdown::Write) => f.write_str("shutdown write"),
             Self::Shutdown(Shutdown::Both) => f.write_str("shutdown both"),
+            Self::Pause(millis) => write!(f, "pause {millis}"),
             Self::Meet => f.write_str("meet"),
         }
     }
@@ -380,6 +383,7 @@ impl FromStr for Op {
             ("shutdown", "read") => Self::Shutdown(Shutdown::Read),
             ("shutdown", "write") => Self::Shutdown(Shutdown::Write),
             ("shutdown", "both") => Self::Shutdown(Shutdown::Both),
+            ("pause", rest) => Self::Pause(size(rest)? as u64),
             ("meet", "") => Self::Meet,
             _ => return Err(format!("`{text}` is no step")),
         })

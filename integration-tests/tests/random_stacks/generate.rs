@@ -104,6 +104,7 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<Op>> {
         1 => any::<bool>().prop_map(Op::Blocking),
         3 => Just(Op::Move),
         3 => Just(Op::Meet),
+        2 => (0..200_u64).prop_map(Op::Pause),
         1 => Just(Op::CloseWrite),
         2 => Just(Op::Close),
         1 => (0..100_u64).prop_map(Op::CloseBy),

@@ -430,6 +430,8 @@ impl Model {
                     Ok(_) if now.closed_write => Some("E3: a write after `close_write`".to_owned()),
                     _ => self.judge_write(end, outcome),
                 },
+                // What a close under way has made of the output.
+                Call::Control if outcome == Err(ErrorKind::BrokenPipe) && this.close != Ended::No => None,
                 Call::Flush | Call::CloseWrite | Call::Control => self.judge_write(end, outcome),
                 Call::Close(_) => self.judge_close(end, outcome),
                 Call::Handshake => outcome.is_err().then(|| "both ends want it".to_owned()),
@@ -447,7 +449,8 @@ impl Model {
         let (this, peer) = (&self.ends[end], &self.ends[1 - end]);
         let ours = this.shut_read || this.close != Ended::No || self.stage == Stage::Over;
         match outcome {
-            Err(ErrorKind::WouldBlock) if matches!(this.end, Some((Ok(()), false))) => {
+            // A lend is a call of another kind: `would_block_every_other` may hold it up once, whatever a read was told.
+            Err(ErrorKind::WouldBlock) if now.call != Call::Lend && matches!(this.end, Some((Ok(()), false))) => {
                 Some("R2: the end was read before".to_owned())
             }
             Ok(0) => {

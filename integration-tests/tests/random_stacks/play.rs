@@ -109,6 +109,17 @@ struct End {
     reading: Mutex<Checker>,
 }
 
+/// When a read is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reads {
+    /// At once, and only once.
+    Now,
+    /// At once, and again when there is something.
+    Tries,
+    /// When there is something, as event-driven programs do: what a layer holds must be told of, too.
+    WhenReady,
+}
+
 impl End {
     fn open(&self, number: usize) {
         if number == 0 {
@@ -158,7 +169,7 @@ impl End {
             }
             Op::ReadNow(size) => {
                 if let Some(mut checker) = try_lock(&self.reading) {
-                    let _ = self.read_piece(number, size, false, &mut checker); // judged by the model
+                    let _ = self.read_piece(number, size, Reads::Now, &mut checker); // judged by the model
                 }
             }
             Op::Lend(size) => {
@@ -198,6 +209,7 @@ impl End {
             Op::Close => self.close(number, None),
             Op::CloseBy(millis) => self.close(number, Some(Duration::from_millis(millis))),
             Op::Shutdown(how) => self.simple(number, Call::Shutdown(how), |channel| channel.shutdown(how)),
+            Op::Pause(millis) => thread::sleep(Duration::from_millis(millis)),
             Op::Meet => self.meet(number),
         }
     }
@@ -282,12 +294,13 @@ impl End {
 
     /// Reads `size` bytes, or to the end.
     fn read(&self, number: usize, size: usize, checker: &mut Checker) {
-        let mut left = size;
+        let (mut left, mut how) = (size, Reads::Tries);
         while left > 0 && !self.is_over() {
-            match self.read_piece(number, left, true, checker) {
+            match self.read_piece(number, left, how, checker) {
                 Ok(0) | Err(_) => return,
                 Ok(count) => left -= count.min(left),
             }
+            how = Reads::WhenReady;
         }
     }
 
@@ -295,15 +308,18 @@ impl End {
         self.table.lock().set_waits(self.index, 1, true);
         let mut checker = lock(&self.reading);
         self.table.lock().set_waits(self.index, 1, false);
-        while !self.is_over() && matches!(self.read_piece(1, PIECE, true, &mut checker), Ok(1..)) {}
+        let mut how = Reads::Tries;
+        while !self.is_over() && matches!(self.read_piece(1, PIECE, how, &mut checker), Ok(1..)) {
+            how = Reads::WhenReady;
+        }
     }
 
-    fn read_piece(&self, number: usize, size: usize, waits: bool, checker: &mut Checker) -> Result<usize> {
+    fn read_piece(&self, number: usize, size: usize, how: Reads, checker: &mut Checker) -> Result<usize> {
         let ended = self.table.lock().read_end(self.index);
         if ended == Some(false) {
             return Ok(0); // it said so
         }
-        let waits = waits && ended.is_none();
+        let waits = how != Reads::Now && ended.is_none();
         let flags = if waits { ReadFlags::empty() } else { ReadFlags::DONT_WAIT };
         let mut memory = vec![0; size.min(PIECE)];
         self.call_reading(number, Call::Read { waits }, || {
@@ -311,8 +327,14 @@ impl End {
                 let (one, two) = memory.split_at_mut(size.min(PIECE) / 3);
                 channel.readv_full(&mut [IoSliceMut::new(one), IoSliceMut::new(two)], None, flags)
             };
-            let outcome =
-                if waits { self.wait(number, Direction::Read, attempt) } else { attempt(&*self.waiting.channel) };
+            let outcome = match how {
+                _ if !waits => attempt(&*self.waiting.channel),
+                Reads::WhenReady => match self.waiting.until_readable(number) {
+                    Ok(()) => self.wait(number, Direction::Read, attempt),
+                    Err(error) => Err(error),
+                },
+                _ => self.wait(number, Direction::Read, attempt),
+            };
             let count = *outcome.as_ref().unwrap_or(&0);
             self.check(number, &memory[..count.min(memory.len())], checker);
             (outcome, Some(checker.come))

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -77,19 +77,13 @@ impl Waiting {
                     done => return done,
                 }
                 self.called(thread);
-                let nudge = nudges.as_ref().map(|nudges| &nudges[thread]);
-                if let Some(nudge) = nudge {
-                    // Empty already if nobody called.
-                    let _ = rustix::io::read(nudge, &mut [0; 8]);
-                }
-                let mut wait = self.channel.readiness(direction);
-                if let Some(nudge) = nudge {
-                    wait = wait.or(Readiness::wait_for(nudge, Direction::Read));
-                }
-                wait.block(None)?;
+                self.block(direction, nudges.as_ref().map(|nudges| &nudges[thread]))?;
             },
             Way::Handlers(handlers) => loop {
                 let seen = handlers.calls.count(direction);
+                if direction == Direction::Read {
+                    handlers.calls.before_read.store(seen, Ordering::SeqCst);
+                }
                 match attempt(&*self.channel) {
                     Err(error) if error.is_would_block() => handlers.calls.wait(direction, seen),
                     done => return done,
@@ -97,6 +91,35 @@ impl Waiting {
             },
             Way::Tasks { task, .. } => block_on(task.drive(direction, attempt)),
         }
+    }
+
+    /// Waits until a read can make progress, after another one has; says nothing of the blocking mode, where the read waits itself.
+    pub(crate) fn until_readable(&self, thread: usize) -> Result<()> {
+        match &self.way {
+            Way::Calls { nudges } => {
+                let nudge = nudges.as_ref().map(|nudges| &nudges[thread]);
+                self.block(Direction::Read, nudge)
+            }
+            Way::Handlers(handlers) => {
+                handlers.calls.wait(Direction::Read, handlers.calls.before_read.load(Ordering::SeqCst));
+                Ok(())
+            }
+            Way::Tasks { task, .. } => block_on(task.ready(Direction::Read)),
+        }
+    }
+
+    /// One wait on the answer of `readiness`, which holds until the other thread calls the channel.
+    fn block(&self, direction: Direction, nudge: Option<&Arc<OwnedFd>>) -> Result<()> {
+        if let Some(nudge) = nudge {
+            // Empty already if nobody called.
+            let _ = rustix::io::read(nudge, &mut [0; 8]);
+        }
+        let mut wait = self.channel.readiness(direction);
+        if let Some(nudge) = nudge {
+            wait = wait.or(Readiness::wait_for(nudge, Direction::Read));
+        }
+        wait.block(None)?;
+        Ok(())
     }
 
     /// [`Channel::close`], or `close_by`, however it waits; `began` is called where it had to.
@@ -218,6 +241,8 @@ impl Drop for Told {
 #[derive(Default)]
 struct Calls {
     counts: Mutex<[u64; 2]>,
+    /// What it was for reading, before the last attempt of a read.
+    before_read: AtomicU64,
     changed: Condvar,
 }
 
