@@ -20,7 +20,7 @@ mod trial;
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 
@@ -69,6 +69,9 @@ pub struct Options {
     /// How many test binaries to run at a time; one for each processor if not given
     #[arg(long, value_name = "COUNT")]
     workers: Option<usize>,
+    /// Takes no further plant once the run has lasted so long
+    #[arg(long, value_name = "COUNT")]
+    minutes: Option<u64>,
     /// Ends when all plants compile, before the first test runs
     #[arg(long)]
     compile: bool,
@@ -111,8 +114,13 @@ pub fn run(options: &Options) -> Result<bool, Failure> {
     let notes = place.join("reached");
     let _ = fs::remove_dir_all(&notes); // not there the first time
     fs::create_dir_all(&notes)?;
-    let settings =
-        Settings { workers, seed: options.seed, thorough: options.thorough, own_only: options.sample.is_some() };
+    let settings = Settings {
+        workers,
+        seed: options.seed,
+        thorough: options.thorough,
+        own_only: options.sample.is_some(),
+        until: options.minutes.and_then(|minutes| start.checked_add(Duration::from_secs(minutes * 60))),
+    };
     let suite = without_plants(binaries, &settings, &notes)?;
     eprintln!("the tests without a plant, after {} s", start.elapsed().as_secs());
     let journal = Journal::new(&place.join("results.jsonl"), chosen.len())?;
@@ -120,13 +128,16 @@ pub fn run(options: &Options) -> Result<bool, Failure> {
     verdicts.extend(meet_alone(&field, &chosen, &cargo, &settings, &journal)?);
     journal.finish();
     verdicts.sort_by_key(|(number, _)| *number);
+    if verdicts.len() < chosen.len() {
+        eprintln!("{} plants were not taken, for lack of time", chosen.len() - verdicts.len());
+    }
 
     let judged: Vec<Judged<'_>> =
         verdicts.into_iter().map(|(number, verdict)| Judged { plant: &field.plants[number], verdict }).collect();
     let told = report::tell(&judged, &format!("{} Seed {}.", field.census(), options.seed), &suite);
     println!("{told}");
     eprintln!("{} s", start.elapsed().as_secs());
-    if options.sample.is_none() && options.only.is_none() {
+    if options.sample.is_none() && options.only.is_none() && judged.len() == chosen.len() {
         report::write(&root.join("docs/quality.md"), &told)?;
     }
     Ok(report::percent(&judged) >= options.least)
@@ -161,12 +172,16 @@ fn meet(
 ) -> Result<Vec<(usize, Verdict)>, Failure> {
     let is_switch = |number: &usize| matches!(field.plants[*number].growth, Growth::Switch(_));
     let numbers: Vec<usize> = chosen.iter().copied().filter(is_switch).collect();
-    side_by_side(settings.workers, &numbers, |number| {
+    let verdicts = side_by_side(settings.workers, &numbers, |number| {
+        if settings.is_late() {
+            return Ok(None);
+        }
         let plant = &field.plants[*number];
         let verdict = course::meets(Some(*number), &plant.package, suite, settings)?;
         journal.note(plant, &verdict)?;
-        Ok((*number, verdict))
-    })
+        Ok(Some((*number, verdict)))
+    })?;
+    Ok(verdicts.into_iter().flatten().collect())
 }
 
 /// Builds each of the others and takes it through the tests, one by one.
@@ -180,7 +195,7 @@ fn meet_alone(
     let mut verdicts = Vec::new();
     for number in chosen {
         let plant = &field.plants[*number];
-        if !matches!(plant.growth, Growth::Alone) {
+        if !matches!(plant.growth, Growth::Alone) || settings.is_late() {
             continue;
         }
         field.plant_alone(*number)?;

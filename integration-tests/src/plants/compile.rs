@@ -123,6 +123,7 @@ impl Cargo {
         command.args(["--jobs", &self.jobs.to_string()]);
         command.env("CARGO_TARGET_DIR", target.join("plants/out"));
         command.env("CARGO_BUILD_BUILD_DIR", target);
+        command.env("CARGO_INCREMENTAL", "0"); // it is built once
         command
     }
 
@@ -168,12 +169,15 @@ impl Cargo {
     }
 
     fn complaint(&self, message: &Value) -> Option<Complaint> {
-        if message["level"] != "error" || message["spans"].as_array()?.is_empty() {
+        let told = message["message"].as_str()?;
+        if message["level"] != "error" || told.starts_with("aborting due to") {
             return None;
         }
         let mut places = Vec::new();
         self.gather(message, &mut places);
-        Some(Complaint { message: message["message"].as_str()?.replace('\n', " "), places })
+        // Where it points nowhere, as the linker does, all of it says more than its first line.
+        let told = if places.is_empty() { message["rendered"].as_str().unwrap_or(told) } else { told };
+        Some(Complaint { message: told.trim().replace('\n', " "), places })
     }
 
     /// Every place in our own files that a message or its notes point at, the primary ones first.

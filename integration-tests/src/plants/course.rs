@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::compile::{LOOM, TestBinary};
 use super::drawn::draw;
@@ -72,6 +72,15 @@ pub(super) struct Settings {
     pub(super) thorough: bool,
     /// Whether a plant meets only the tests of its own crate.
     pub(super) own_only: bool,
+    /// When to take no further plant.
+    pub(super) until: Option<Instant>,
+}
+
+impl Settings {
+    /// Whether there is no time for another plant.
+    pub(super) fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
 }
 
 /// Whoever is quiet for this long without a plant hangs.
