@@ -123,6 +123,7 @@ impl Cargo {
         command.args(["--jobs", &self.jobs.to_string()]);
         command.env("CARGO_TARGET_DIR", target.join("plants/out"));
         command.env("CARGO_BUILD_BUILD_DIR", target);
+        command.env("CARGO_INCREMENTAL", "0"); // it is built once
         command
     }
 
