@@ -75,9 +75,10 @@ impl Mode {
     /// # Errors
     /// What `attempt` fails with.
     pub fn run_close(&self, channel: &dyn Channel, mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+        let waits = self.is_blocking(); // a change applies from the next call
         loop {
             match attempt() {
-                Err(error) if error.is_would_block() && self.is_blocking() => {
+                Err(error) if waits && error.is_would_block() => {
                     channel.readiness(Direction::Write).block(None)?;
                 }
                 done => return done,

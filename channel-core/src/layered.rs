@@ -318,6 +318,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         let sets = |change: &AioChange| matches!(change, AioChange::Set(_) | AioChange::Claim(_));
         let set =
             [(Direction::Read, sets(&read), Facts::READ_DONE), (Direction::Write, sets(&write), Facts::WRITE_DONE)];
+        let closer = [&read, &write].iter().any(|change| matches!(change, AioChange::Closer(_)));
         let (event, rests) = (|direction| core.event(direction), |direction| core.rests(direction));
         let result = core.handlers.change(core.layer, &*core.inner, read, write, event, rests);
         for (direction, set, over) in set {
@@ -325,7 +326,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
                 core.handlers.schedule(direction);
             }
         }
-        if core.facts.has(Facts::CLOSING) {
+        if closer && core.facts.has(Facts::CLOSING) {
             core.handlers.schedule_closers(); // what a new one missed
         }
         core.after_call();

@@ -33,6 +33,11 @@ impl Closing {
         *lock(&self.deadline)
     }
 
+    /// Whether politeness has ended, although nobody may have said so since.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     /// Sets the deadline, unless there is an earlier one, and says which it is.
     fn end_by(&self, deadline: Instant) -> Instant {
         let mut known = lock(&self.deadline);
@@ -109,6 +114,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
                 below => Politeness::Done { ended: Ok(()), below },
             };
         }
+        self.push_unsent(); // a pong, perhaps, that had no room
         // Before our own end: a peer may take nothing before we have taken what it sends.
         let reads = self.discard();
         let ended = match self.end_output() {
@@ -250,7 +256,8 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
     /// What closers wait for.
     pub(super) fn closing_readiness(&self, facts: Facts) -> Readiness {
-        let (reads, writes) = (facts.contains(Facts::CLOSE_READS), facts.contains(Facts::CLOSE_WRITES));
+        let (reads, writes) =
+            (facts.contains(Facts::CLOSE_READS), facts.intersects(Facts::CLOSE_WRITES | Facts::UNSENT));
         let held = reads && facts.contains(Facts::HELD) && !facts.contains(Facts::READ_DONE);
         if held || !(reads || writes) {
             return Readiness::Ready;

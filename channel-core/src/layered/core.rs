@@ -174,6 +174,9 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
     /// Pushes what a write left here and in the layers below, which take it without waiting; blocking mode waits for this.
     pub(super) fn try_drain(&self) -> Result<()> {
+        if self.closing.is_late() {
+            return Ok(()); // what is left is the next attempt's to drop
+        }
         if self.facts.has(Facts::UNSENT) {
             self.writing(|writer| writer.push_gathered(self.outlet(), false))?;
         }
@@ -280,7 +283,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     }
 
     pub(super) fn try_handshake(&self) -> Result<()> {
-        if self.facts.has(Facts::CLOSED) {
+        if self.facts.has(Facts::CLOSING) {
             return self.check_open("handshake");
         }
         let deadline = *self.handshake_deadline.get_or_init(|| deadline_in(self.limits.handshake));
