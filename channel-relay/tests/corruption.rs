@@ -19,7 +19,7 @@ fn run(stack: Stack, transport: Transport, at: u64) -> Verdict {
         bytes: BYTES,
         corrupt_at: Some(at),
         // A damaged length makes both sides wait; nothing else takes so long.
-        limits: Limits { handshake: Duration::from_secs(1), ..Limits::default() },
+        limits: Limits { handshake: Duration::from_secs(1), linger: Duration::from_millis(700), ..Limits::default() },
         progress: false,
     };
     demo.run(&mut std::io::sink()).expect("a connection within this machine")

@@ -286,9 +286,10 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if self.facts.has(Facts::CLOSING) {
             return self.check_open("handshake");
         }
-        let deadline = *self.handshake_deadline.get_or_init(|| deadline_in(self.limits.handshake));
         self.push_unsent();
         let mut reader = self.reading()?;
+        let limit = if reader.has_handshake() { self.limits.handshake } else { Duration::MAX }; // the one below has its own
+        let deadline = *self.handshake_deadline.get_or_init(|| deadline_in(limit));
         if !self.facts.has(Facts::OPEN) {
             self.facts.set(Facts::HELD, false);
         }

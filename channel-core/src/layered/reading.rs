@@ -412,6 +412,11 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         error
     }
 
+    /// Whether this layer has a handshake of its own to complete.
+    pub(super) fn has_handshake(&self) -> bool {
+        !matches!(self.phase, Phase::Open(_))
+    }
+
     /// Whether the peer has ended its stream, if not as we would have it: would-block where it has not, and what kept it from that.
     pub(super) fn peer_ended(&self) -> Result<()> {
         match &self.end {
