@@ -166,7 +166,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
                 Err(error) => return error.is_passing(),
             }
         }
-        true
+        !self.facts.has(Facts::READ_DONE) // the last piece may have been the one in front of the end
     }
 
     /// Whether the channel below is ended before the peer has ended it. A client that shakes hands leaves that to the server.
