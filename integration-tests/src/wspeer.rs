@@ -1,7 +1,7 @@
 //! Our end of one conversation with a foreign WebSocket program, driven by the command line.
 //!
-//! `serve` and `connect` open one connection, follow the [`Script`], and print JSON lines: where a server listens, how many bytes have moved
-//! so far, and at last the [`report`] of what came of it. The program ends with success whenever it has a report to give; whether
+//! `serve` and `connect` open one connection, follow the `Script`, and print JSON lines: where a server listens, how many bytes have moved
+//! so far, and at last the `report` of what came of it. The program ends with success whenever it has a report to give; whether
 //! that is good is for the reader to judge.
 
 mod calls;
