@@ -6,6 +6,7 @@
 //! * Event loops: [`AioChannel`] and [`AioListener`] for tasks, [`Channel::set_aio_fd_handler`] and [`Watch`] for callbacks, on the
 //!   [`EventLoop`] that ships or any other [`AioContext`].
 //! * [`ClientStack`] and [`ServerStack`] say once which layers a connection gets, and put them over any channel.
+//! * How conversations end, and who waits for whom: `docs/closing.md`.
 //! * [`Stack`] names the four usual stacks, for programs whose user chooses one.
 //!
 //! The feature `tokio` makes a tokio runtime such a loop (`TokioContext`), and an [`AioChannel`] its `AsyncRead` and `AsyncWrite`; the
@@ -33,17 +34,19 @@
 //! let serving = std::thread::spawn(move || {
 //!     server.handshake()?; // of the top layer: it opens all below first
 //!     server.write_all(b"login: ")?;
-//!     server.close_write()
+//!     server.close() // waits for the client's end
 //! });
 //! client.handshake()?;
 //! let mut prompt = [0; 7];
 //! client.read_all(&mut prompt)?;
 //! assert_eq!(&prompt, b"login: ");
 //! assert_eq!(client.read(&mut prompt)?, 0); // the clean end: a Close frame came
-//! serving.join().expect("the server does not panic")?;
 //!
 //! let layers = describe(&client);
 //! assert!(layers.starts_with("websocket client / tls client TLSv1.3 "), "{layers}");
+//!
+//! client.close()?;
+//! serving.join().expect("the server does not panic")?;
 //! # Ok::<(), channel_stack::Error>(())
 //! ```
 #![forbid(unsafe_code)]
@@ -60,6 +63,11 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/event-loops.md")]
 struct EventLoops;
+
+/// And those of the guide to endings.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/closing.md")]
+struct Closing;
 
 pub use builder::{ClientStack, ServerStack};
 pub use kind::{Stack, UnknownStack};
