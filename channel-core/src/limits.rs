@@ -15,7 +15,9 @@ use std::time::Duration;
 pub struct Limits {
     /// How long a layer's handshake may take, from its first call. Default: 10 seconds.
     pub handshake: Duration,
-    /// How long [`Channel::close`](crate::Channel::close) may spend being polite. Default: 2 seconds.
+    /// How long [`Channel::close`](crate::Channel::close) may spend being polite; and where the protocol has a closing handshake
+    /// (WebSocket), how long a peer may send nothing after our [`close_write`](crate::Channel::close_write) before reading ends with
+    /// [`TimedOut`](crate::ErrorKind::TimedOut). Of a stack, that of the channel that was called counts. Default: 2 seconds.
     pub linger: Duration,
     /// Bytes of an HTTP head: request or status line and all headers. Default: 16 KiB.
     pub header_bytes: usize,

@@ -29,7 +29,11 @@ pub enum Role {
 /// fail with [`Refused`](ErrorKind::Refused). Codes of applications (3000 to 4999) are theirs to interpret.
 /// [`peer_close`](Self::peer_close) has the words. An end without a Close frame is
 /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) \[E2\]. Our own Close is sent by
-/// [`close_write`](Channel::close_write) and [`close`](Channel::close), not by the peer's, for we may still have data to write \[E3\].
+/// [`close_write`](Channel::close_write) and [`close`](Channel::close), not by the peer's, for we may still have data to write.
+///
+/// Our Close asks for the peer's: after `close_write` reading goes on until that has come, and [`Limits::linger`] without a byte ends it
+/// with [`TimedOut`](ErrorKind::TimedOut), unless [`half_close`](crate::ClientOptions::half_close) was chosen \[E5\]. `close` waits for it
+/// within the linger \[S3\].
 ///
 /// # Errors
 /// A peer that breaks a rule of RFC 6455 §5 gets a Close frame with the proper code (1002, 1003, 1007, 1009), and reads and writes
