@@ -33,7 +33,8 @@ use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, 
 ///
 /// # Other people's traits
 /// With the feature `tokio` it is tokio's `AsyncRead` and `AsyncWrite`, with `futures-io` those of futures-io; so is a reference to it.
-/// Its own methods of the same names come first where both are in sight.
+/// Its own methods of the same names come first where both are in sight. `shutdown` of the one and `close` of the other are
+/// [`close_write`](Self::close_write): [`close`](Self::close) comes behind them.
 ///
 /// ```
 /// # #[cfg(feature = "tokio")] {

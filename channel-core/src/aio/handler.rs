@@ -60,8 +60,9 @@ pub enum AioChange {
     /// lowest channel, where it is to be released, too.
     Hold(AioHandler),
     /// Add this handler for one who closes: called, beside whatever is set, each time a `close` that said would-block can go on, and let
-    /// go of when the channel is closed. Any number of them; each goes by [`Release`](Self::Release). What the tasks do that wait in
-    /// [`AioChannel::close`](crate::AioChannel::close). A channel whose `close` never waits holds it, as with `Hold`.
+    /// go of when the channel is closed. Any number of them; each goes by [`Release`](Self::Release), and is due once it was added, so
+    /// one that adds another in each call spins. What the tasks do that wait in [`AioChannel::close`](crate::AioChannel::close). A
+    /// channel whose `close` never waits holds it, as with `Hold`.
     Closer(AioHandler),
 }
 
