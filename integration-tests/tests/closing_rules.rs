@@ -142,6 +142,25 @@ fn a_peer_that_never_answers_our_close_does_not_hold_the_reader() {
 }
 
 #[test]
+fn a_reader_that_sleeps_already_learns_of_our_end() {
+    watchdog::run("a reader that sleeps before our Close", || {
+        for closes in [false, true] {
+            let (server, _far) = server(Limits { linger: Duration::from_millis(100), ..Limits::default() });
+            thread::scope(|scope| {
+                let reading = scope.spawn(|| server.read(&mut [0; 8]));
+                // Whether it sleeps by then is the system's to choose; it nearly always does.
+                thread::sleep(Duration::from_millis(20));
+                let ended = if closes { server.close() } else { server.close_write() };
+                assert_eq!(ended.is_ok(), !closes, "{ended:?}");
+                let read = reading.join().expect("no panic");
+                let told = |error: &Error| if closes { error.is_closed() } else { error.is_timed_out() };
+                assert!(read.as_ref().is_err_and(told), "it gave {read:?}");
+            });
+        }
+    });
+}
+
+#[test]
 fn a_close_that_was_given_up_leaves_nothing_for_other_calls_to_wait_for() {
     watchdog::run("a close that was given up", || {
         let (near, far) = MemoryChannel::pair_with_capacity(4096).expect("a pair");

@@ -85,6 +85,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         let attempt = Attempt(closing);
         if !self.facts.has(Facts::CLOSING) {
             self.facts.set(Facts::CLOSING, true);
+            self.parting.wake();
             // Reading and writing are over: who waits for either is told.
             self.handlers.schedule(Direction::Read);
             self.handlers.schedule(Direction::Write);

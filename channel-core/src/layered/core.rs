@@ -11,7 +11,10 @@ use super::outbox::Outbox;
 use super::reading::Reader;
 use super::state::{Facts, SharedFacts};
 use super::writing::{Outlet, Writer};
-use crate::{Buffer, Channel, Direction, Error, ErrorKind, Features, Limits, Mode, Name, Readiness, Removed, Result};
+use crate::{
+    Buffer, Channel, Direction, Error, ErrorKind, Features, Interests, Limits, Mode, Name, Readiness, Removed, Result,
+    WakeFd,
+};
 
 /// What a layer is made of, shared with the callbacks it gives to event loops.
 pub(super) struct Core<D, E> {
@@ -31,6 +34,8 @@ pub(super) struct Core<D, E> {
     pub(super) handshake_deadline: OnceLock<Instant>,
     /// When the peer's silence behind our end has lasted too long.
     pub(super) silence: Mutex<Option<Instant>>,
+    /// Wakes a reader that went to sleep before silence was measured.
+    pub(super) parting: WakeFd,
     pub(super) closing: Closing,
 }
 
@@ -234,6 +239,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if matches!(self.ending, Ending::ClosingHandshake { .. }) {
             self.start_silence();
             self.facts.set(Facts::AWAITS_END, true);
+            self.parting.wake();
         }
         self.facts.set(Facts::BELOW_OPEN, self.features.contains(Features::CLOSE_WRITE));
         Ok(())
@@ -321,6 +327,18 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         }
         let below = if facts.contains(Facts::LEAVING) { Direction::Write } else { direction };
         let mut answer = self.inner.readiness(below);
+        let mut facts = facts;
+        if direction == Direction::Read && facts.contains(Facts::SHAKES_HANDS) && !facts.contains(Facts::AWAITS_END) {
+            let mut parting = Interests::new();
+            self.parting.add_to(&mut parting);
+            facts = self.facts.load(); // after that, so that an end in between is seen here or wakes
+            if facts.contains(Facts::CLOSING) {
+                return Readiness::Ready;
+            }
+            if !facts.contains(Facts::AWAITS_END) {
+                answer = answer.or(Readiness::Wait(parting));
+            }
+        }
         if direction == Direction::Read {
             if facts.contains(Facts::UNSENT) {
                 answer = answer.or(self.inner.readiness(Direction::Write));
