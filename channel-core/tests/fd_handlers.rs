@@ -50,6 +50,7 @@ fn a_handler_whose_direction_goes_on_after_an_error_is_put_back() {
     let set = AioChange::Set(counting(&recorder, &counts, || ()));
     handlers.change("leaf", |_| polled.clone(), set, AioChange::Keep).unwrap();
     handlers.called(Direction::Read, &Err(Error::new(ErrorKind::Io(std::io::ErrorKind::OutOfMemory), "leaf", "")));
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1, "calls of a handler to which somebody else's call says so");
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "calls in a direction that seems to be over");
     handlers.called(Direction::Write, &Ok(1));
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "calls because the other direction goes on");

@@ -124,9 +124,11 @@ impl OnFd {
         }
     }
 
+    /// The direction has ended, which a call has told: perhaps one of somebody else than the handler waits for.
     fn end(&self) {
         if !self.over.swap(true, Ordering::SeqCst) {
             self.disarm();
+            self.registration.tell();
         }
     }
 
@@ -291,7 +293,7 @@ impl FdHandlers {
         if let Some(there) = there {
             there.end();
             *there.polled() = None;
-            there.registration.schedule();
+            there.registration.schedule(); // whoever knew of an end before
         }
     }
 

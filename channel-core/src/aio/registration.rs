@@ -107,6 +107,13 @@ impl Registration {
         }));
     }
 
+    /// As [`schedule`](Self::schedule), unless this is called inside a call of the handler, which then knows already.
+    pub(crate) fn tell(self: &Arc<Self>) {
+        if self.lock().running != Some(thread::current().id()) {
+            self.schedule();
+        }
+    }
+
     /// No call of the handler starts after this returns. Does not wait for one that is running.
     pub fn remove(&self) {
         self.lock().removed = true;
