@@ -56,6 +56,8 @@ pub struct SocketChannel {
     received: Received,
     failure: Failure,
     handlers: FdHandlers,
+    /// What closing came to, which everybody is told who closes.
+    outcome: Mutex<Option<Result<()>>>,
 }
 
 impl SocketChannel {
@@ -82,6 +84,7 @@ impl SocketChannel {
             received: Received::default(),
             failure: Failure::default(),
             handlers: FdHandlers::default(),
+            outcome: Mutex::default(),
         }
     }
 
@@ -114,6 +117,15 @@ impl SocketChannel {
         let error = io_error(errno, operation, "").on(self.name());
         self.failure.note(errno, &error);
         error
+    }
+
+    /// `result`, unless that is an end, good or bad, which `close` made while the call was under way.
+    fn unless_closed(&self, result: Result<usize>, operation: &'static str) -> Result<usize> {
+        match &result {
+            Err(error) if error.is_would_block() => result,
+            Ok(0) | Err(_) => self.open(operation).and(result),
+            Ok(_) => result,
+        }
     }
 
     fn try_read(&self, bufs: &mut [IoSliceMut<'_>], fds: Option<&mut Vec<OwnedFd>>, flags: ReadFlags) -> Result<usize> {
@@ -157,6 +169,18 @@ impl SocketChannel {
             };
             sent.map_err(|errno| self.failed(errno, "write"))
         })
+    }
+
+    /// What closing does, but for the handlers.
+    fn release(&self) -> Result<()> {
+        let Some(fd) = self.fd.take() else { return Ok(()) };
+        let polite = self.end_output(&fd);
+        self.read_ended.store(true, Ordering::Release);
+        discard_input(&fd);
+        // Wakes a blocked reader; a connection that is gone has woken it.
+        let _ = rustix::net::shutdown(&*fd, rustix::net::Shutdown::Both);
+        self.received.clear();
+        polite.map_err(|error| error.on(self.name()))
     }
 
     /// Ends our output, once; tells what the kernel knows to be lost.
@@ -267,7 +291,7 @@ impl Channel for SocketChannel {
         };
         let bufs = &mut bufs[span];
         let result = self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), None, || {
-            self.try_read(bufs, fds.as_deref_mut(), flags)
+            self.unless_closed(self.try_read(bufs, fds.as_deref_mut(), flags), "read")
         });
         self.handlers.called(Direction::Read, &result);
         result
@@ -284,7 +308,9 @@ impl Channel for SocketChannel {
         };
         let bufs = &bufs[span];
         let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
-        let result = self.mode.run(self, Direction::Write, dont_wait, None, || self.try_write(bufs, fds));
+        let result = self
+            .mode
+            .run(self, Direction::Write, dont_wait, None, || self.unless_closed(self.try_write(bufs, fds), "write"));
         self.handlers.called(Direction::Write, &result);
         result
     }
@@ -354,17 +380,12 @@ impl Channel for SocketChannel {
     }
 
     fn close(&self) -> Result<()> {
-        let Some(fd) = self.fd.take() else {
-            return Ok(());
+        let result = {
+            let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            outcome.get_or_insert_with(|| self.release()).clone()
         };
-        self.handlers.clear();
-        let polite = self.end_output(&fd);
-        self.read_ended.store(true, Ordering::Release);
-        discard_input(&fd);
-        // Wakes a blocked reader; a connection that is gone has woken it.
-        let _ = rustix::net::shutdown(&*fd, rustix::net::Shutdown::Both);
-        self.received.clear();
-        polite.map_err(|error| error.on(self.name()))
+        self.handlers.clear(); // what goes with them may call us
+        result
     }
 
     fn close_by(&self, _: Instant) -> Result<()> {

@@ -99,8 +99,8 @@ impl MemoryChannel {
 
     /// One attempt to read: `with` sees what is there and says how much of it to consume.
     fn try_read(&self, with: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        self.open("read")?;
         let mut flow = self.incoming.lock();
+        self.open("read")?; // under the lock: an end that `close` made is none of the peer's
         if flow.refused {
             return Ok(0);
         }
@@ -114,8 +114,8 @@ impl MemoryChannel {
     }
 
     fn try_write(&self, bufs: &[IoSlice<'_>]) -> Result<usize> {
-        self.open("write")?;
         let mut flow = self.outgoing.lock();
+        self.open("write")?; // likewise
         if flow.refused {
             let error = Error::new(ErrorKind::BrokenPipe, "memory", "the peer is gone");
             return Err(error.during("write").on(self.name()));
