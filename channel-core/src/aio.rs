@@ -25,6 +25,7 @@ mod waiter;
 mod watch;
 
 pub use channel::{AioChannel, Attached, DetachError, Detached, Ready};
+pub(crate) use context::is_same_context;
 pub use context::{AioContext, EnteredContext, Timer, TimerId, current_context, enter_context};
 pub use event_loop::{EventLoop, Task};
 pub use fd_handlers::FdHandlers;

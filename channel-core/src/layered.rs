@@ -321,7 +321,8 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
             [(Direction::Read, sets(&read), Facts::READ_DONE), (Direction::Write, sets(&write), Facts::WRITE_DONE)];
         let closer = [&read, &write].iter().any(|change| matches!(change, AioChange::Closer(_)));
         let (event, rests) = (|direction| core.event(direction), |direction| core.rests(direction));
-        let result = core.handlers.change(core.layer, &*core.inner, read, write, event, rests);
+        let closing = core.facts.has(Facts::CLOSING);
+        let result = core.handlers.change(core.layer, &*core.inner, read, write, event, rests, closing);
         for (direction, set, over) in set {
             if set && core.facts.load().intersects(over | Facts::CLOSING) {
                 core.handlers.schedule(direction);

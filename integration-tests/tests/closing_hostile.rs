@@ -1,6 +1,6 @@
 //! `close` beside everything else: peers that say nothing, loops that do not run, closers that change their minds.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,7 +9,10 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use channel_core::{AioChannel, Channel, ChannelExt, Direction, EventLoop, Limits, MemoryChannel, WriteFlags};
+use channel_core::{
+    AioChange, AioChannel, AioHandler, Channel, ChannelExt, Direction, ErrorKind, EventLoop, Limits, MemoryChannel,
+    Result, WriteFlags,
+};
 use channel_testkit::watchdog;
 use channel_websocket::{ClientOptions, ServerOptions, WebSocketChannel};
 
@@ -52,6 +55,24 @@ impl<F: Future> Future for Counted<'_, F> {
 }
 
 const A_WHILE: Duration = Duration::from_millis(200);
+const NEVER: Duration = Duration::from_secs(100_000);
+
+/// Polls `future` once on `event_loop`, which then turns no more.
+fn poll_once<F: Future>(event_loop: &Arc<EventLoop>, mut future: Pin<&mut F>) {
+    let polled = event_loop.block_on(poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())));
+    assert!(polled.expect("a loop that runs"), "there was nothing to wait for");
+}
+
+/// Runs `event_loop` until `closing` is done, which the peer's close allows once `closing` sleeps.
+fn closed_by_the_peer(event_loop: &Arc<EventLoop>, far: Ws, closing: impl Future<Output = Result<()>>) {
+    let closed = event_loop.block_on(async {
+        let far = event_loop.spawn(async move { AioChannel::from_arc(far).close().await });
+        let closed = closing.await;
+        let _ = far.await;
+        closed
+    });
+    closed.expect("a loop that runs").expect("a close that both ends made");
+}
 
 #[test]
 fn a_task_that_closes_sleeps_while_the_peer_is_silent() {
@@ -116,5 +137,112 @@ fn a_pong_that_has_no_room_leaves_while_a_close_waits() {
         assert_eq!(far.read(&mut buf).expect("a pong"), 4);
         let ready = server.wait(Direction::Write, Some(Duration::from_millis(20))).expect("a wait");
         assert!(!ready, "nothing is left to do");
+    });
+}
+
+#[test]
+fn a_task_that_closes_is_woken_whatever_loop_it_read_on() {
+    watchdog::run("a close on another loop than a read", || {
+        let (near, far) = pair(10_000, NEVER);
+        let [stopped, turning] = [(); 2].map(|()| EventLoop::new().expect("a loop"));
+        let near = AioChannel::from_arc(near);
+        let mut buf = [0; 8];
+        let mut reading = pin!(near.read(&mut buf));
+        poll_once(&stopped, reading.as_mut());
+        closed_by_the_peer(&turning, far, near.close());
+    });
+}
+
+#[test]
+fn a_close_does_not_depend_on_the_loop_of_one_that_came_before() {
+    watchdog::run("closes on two loops", || {
+        let (near, far) = pair(10_000, NEVER);
+        let [stopped, turning] = [(); 2].map(|()| EventLoop::new().expect("a loop"));
+        let near = AioChannel::from_arc(near);
+        let mut earlier = pin!(near.close());
+        poll_once(&stopped, earlier.as_mut());
+        closed_by_the_peer(&turning, far, near.close());
+    });
+}
+
+#[test]
+fn a_close_that_is_given_up_leaves_the_others_awake() {
+    watchdog::run("a close given up beside another", || {
+        let (near, far) = pair(10_000, NEVER);
+        let [turning, stopped] = [(); 2].map(|()| EventLoop::new().expect("a loop"));
+        let near = AioChannel::from_arc(near);
+        let mut earlier = Box::pin(near.close());
+        poll_once(&turning, earlier.as_mut());
+        let mut later = Box::pin(near.close());
+        poll_once(&stopped, later.as_mut());
+        drop(later);
+        closed_by_the_peer(&turning, far, earlier);
+    });
+}
+
+#[test]
+fn a_close_that_is_given_up_leaves_nothing_on_its_loop() {
+    watchdog::run("a close given up", || {
+        let (near, _far) = pair(10_000, NEVER);
+        let event_loop = EventLoop::new().expect("a loop");
+        let near = AioChannel::from_arc(near);
+        let mut closing = Box::pin(near.close());
+        poll_once(&event_loop, closing.as_mut());
+        drop(closing);
+        assert_eq!(Arc::strong_count(&event_loop), 1, "{event_loop:?}");
+    });
+}
+
+#[test]
+fn every_closer_learns_on_its_own_loop_that_the_time_is_over() {
+    watchdog::run("the limit, on two loops", || {
+        let (near, _far) = pair(10_000, A_WHILE);
+        let [turning, stopped] = [(); 2].map(|()| EventLoop::new().expect("a loop"));
+        let near = AioChannel::from_arc(near);
+        let mut earlier = pin!(near.close());
+        poll_once(&turning, earlier.as_mut());
+        let mut later = pin!(near.close());
+        poll_once(&stopped, later.as_mut());
+        let closed = turning.block_on(earlier).expect("a loop that runs");
+        assert!(closed.is_err_and(|error| error.kind() == ErrorKind::TimedOut));
+    });
+}
+
+#[test]
+fn a_write_handler_that_closes_does_not_depend_on_the_loop_of_the_read_handler() {
+    watchdog::run("handlers on two loops", || {
+        let (near, far) = pair(10_000, NEVER);
+        let [stopped, turning] = [(); 2].map(|()| EventLoop::new().expect("a loop"));
+        let (done, closed) = std::sync::mpsc::channel();
+        let (closes, runs) = (Arc::downgrade(&near), Arc::downgrade(&turning));
+        let read = AioHandler::new(stopped.clone(), || ());
+        let write = AioHandler::new(turning.clone(), move || {
+            let (Some(near), Some(event_loop)) = (closes.upgrade(), runs.upgrade()) else { return };
+            let result = near.close();
+            if !matches!(&result, Err(error) if error.is_would_block()) {
+                done.send(result).expect("a test that listens");
+                event_loop.stop();
+            }
+        });
+        near.set_aio_fd_handler(AioChange::Set(read), AioChange::Set(write)).expect("handlers");
+        assert!(near.close().is_err_and(|error| error.is_would_block()));
+        while turning.run_once(Some(Duration::ZERO)).expect("a turn") > 0 {} // what is due from now on the peer brings about
+        let _closing = turning.spawn(async move { AioChannel::from_arc(far).close().await });
+        turning.run().expect("a loop that runs");
+        closed.recv().expect("a handler that closed").expect("a close that both ends made");
+    });
+}
+
+#[test]
+fn a_peer_that_was_too_silent_for_read_is_not_waited_for_again() {
+    watchdog::run("silence, then close", || {
+        let (near, _far) = pair(10_000, A_WHILE);
+        near.set_blocking(true);
+        near.close_write().expect("room for a Close");
+        let read = near.read(&mut [0; 8]);
+        assert!(read.is_err_and(|error| error.kind() == ErrorKind::TimedOut));
+        near.set_blocking(false);
+        let closed = near.close();
+        assert!(closed.is_err_and(|error| error.kind() == ErrorKind::TimedOut));
     });
 }

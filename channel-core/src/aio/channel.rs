@@ -92,7 +92,8 @@ struct Shared {
     attachment: Mutex<Attachment>,
     read: Waits,
     write: Waits,
-    close: Waits,
+    /// Those of tasks that close.
+    closers: Mutex<Vec<Arc<Waits>>>,
 }
 
 /// Where tasks wait.
@@ -126,14 +127,21 @@ impl Shared {
 
     /// Lets all tasks that wait look again.
     fn wake(&self) {
-        for waits in [&self.read, &self.write, &self.close] {
-            waits.wake();
-        }
+        self.read.wake();
+        self.write.wake();
+        let closers = self.closers().clone();
+        closers.iter().for_each(|closer| closer.wake());
+    }
+
+    fn closers(&self) -> MutexGuard<'_, Vec<Arc<Waits>>> {
+        self.closers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of all handlers. Tasks that wait are not told.
-    fn release(&self) -> [Released; 3] {
-        [&self.read, &self.write, &self.close].map(|waits| waits.release(&*self.channel))
+    fn release(&self) -> Vec<Released> {
+        let closers = self.closers().clone();
+        let all = [&self.read, &self.write].into_iter().chain(closers.iter().map(|closer| &**closer));
+        all.map(|waits| waits.release(&*self.channel)).collect()
     }
 
     fn poll_ready(&self, waiter: &mut Waiter, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<()>> {
@@ -153,19 +161,6 @@ impl Shared {
         };
         waits.leave(waiter);
         Poll::Ready(result)
-    }
-
-    fn poll_close(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        match self.channel.close() {
-            Err(error) if error.is_would_block() => {}
-            closed => return Poll::Ready(closed),
-        }
-        // The waker is left before the questions below are asked: what changes from now on wakes it.
-        self.close.join(cx.waker());
-        if self.look(&self.close, true)? {
-            cx.waker().wake_by_ref(); // after others' turn: a peer that never stops sending gives closers something to do for ever
-        }
-        Poll::Pending
     }
 
     /// Sees to it that a change wakes who waits, and says whether there is nothing to wait for.
@@ -229,7 +224,7 @@ impl AioChannel {
         let attachment = Mutex::new(Attachment::None);
         let ready = |direction| Waits::new(Event::Ready(direction));
         let (read, write) = (ready(Direction::Read), ready(Direction::Write));
-        Self { shared: Arc::new(Shared { channel, attachment, read, write, close: Waits::new(Event::Close) }) }
+        Self { shared: Arc::new(Shared { channel, attachment, read, write, closers: Mutex::default() }) }
     }
 
     /// The channel itself: for what does not wait, such as its name, cork and `shutdown`.
@@ -485,7 +480,42 @@ impl AioChannel {
     /// # Cancel safety
     /// Cancel safe. One that was dropped has begun to close all the same; another call, or dropping the channel, ends it.
     pub async fn close(&self) -> Result<()> {
-        poll_fn(|cx| self.shared.poll_close(cx)).await
+        let closer = Closer::new(&self.shared);
+        poll_fn(|cx| closer.poll(cx)).await
+    }
+}
+
+/// A task that closes: it waits by itself, for others who close may be on other loops, and goes without a trace.
+struct Closer<'a> {
+    shared: &'a Shared,
+    waits: Arc<Waits>,
+}
+
+impl<'a> Closer<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let waits = Arc::new(Waits::new(Event::Close));
+        shared.closers().push(Arc::clone(&waits));
+        Self { shared, waits }
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.shared.channel.close() {
+            Err(error) if error.is_would_block() => {}
+            closed => return Poll::Ready(closed),
+        }
+        // The waker is left before the questions below are asked: what changes from now on wakes it.
+        self.waits.enter(&mut Waiter::poll(), cx.waker());
+        if self.shared.look(&self.waits, true)? {
+            cx.waker().wake_by_ref(); // after others' turn: a peer that never stops sending gives closers something to do for ever
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Closer<'_> {
+    fn drop(&mut self) {
+        self.shared.closers().retain(|known| !Arc::ptr_eq(known, &self.waits));
+        drop(self.waits.release(&*self.shared.channel));
     }
 }
 

@@ -73,6 +73,11 @@ impl Drop for Timer {
     }
 }
 
+/// Whether two handles are one loop.
+pub(crate) fn is_same_context(one: &Arc<dyn AioContext>, other: &Arc<dyn AioContext>) -> bool {
+    std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
+}
+
 thread_local! {
     static ENTERED: RefCell<Vec<Arc<dyn AioContext>>> = const { RefCell::new(Vec::new()) };
 }

@@ -61,8 +61,9 @@ pub enum AioChange {
     Hold(AioHandler),
     /// Add this handler for one who closes: called, beside whatever is set, each time a `close` that said would-block can go on, and let
     /// go of when the channel is closed. Any number of them; each goes by [`Release`](Self::Release), and is due once it was added, so
-    /// one that adds another in each call spins. What the tasks do that wait in [`AioChannel::close`](crate::AioChannel::close). A
-    /// channel whose `close` never waits holds it, as with `Hold`.
+    /// one that adds another in each call spins. They may be on several loops: what all of them wait for is watched on the loop of the
+    /// one added last, and when the time for closing runs out each is called on its own. What the tasks do that wait in
+    /// [`AioChannel::close`](crate::AioChannel::close). A channel whose `close` never waits holds it, as with `Hold`.
     Closer(AioHandler),
 }
 

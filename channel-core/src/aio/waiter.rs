@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
-use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed};
+use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed, is_same_context};
 use crate::{Channel, Direction, Error, Result};
 
 /// What is waited for.
@@ -13,7 +13,7 @@ use crate::{Channel, Direction, Error, Result};
 pub(super) enum Event {
     /// A direction can make progress. One waits for it at a time.
     Ready(Direction),
-    /// `close` can go on. Any number wait for it, beside the others.
+    /// `close` can go on. Any number wait for it, each with waits of its own, beside the others.
     Close,
 }
 
@@ -45,8 +45,7 @@ struct State {
     /// Whether that is somebody who only polls, whose place others may take.
     polls: bool,
     last_waiter: u64,
-    /// Of the waiter; or of all who wait for the end.
-    wakers: Vec<Waker>,
+    waker: Option<Waker>,
     /// How often the handler was called.
     calls: u64,
     /// How often it had been when the one who waits last knew that there was nothing to do.
@@ -177,9 +176,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn wake(mut state: MutexGuard<'_, State>) {
-    let wakers = std::mem::take(&mut state.wakers);
+    let waker = state.waker.take();
     drop(state);
-    wakers.into_iter().for_each(Waker::wake);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
 }
 
 impl Waits {
@@ -190,14 +191,6 @@ impl Waits {
     /// What is waited for.
     pub(super) fn event(&self) -> Event {
         self.event
-    }
-
-    /// Leaves `waker` with those of others who wait for the same.
-    pub(super) fn join(&self, waker: &Waker) {
-        let mut state = lock(&self.state);
-        if !state.wakers.iter().any(|known| known.will_wake(waker)) {
-            state.wakers.push(waker.clone());
-        }
     }
 
     /// Takes the place of the one who waits, or keeps it, and leaves `waker`.
@@ -224,8 +217,8 @@ impl Waits {
         if state.seen != state.calls {
             entered = Entered::Called;
         }
-        let known = state.wakers.iter().any(|known| known.will_wake(waker));
-        let old = if known { Vec::new() } else { std::mem::replace(&mut state.wakers, vec![waker.clone()]) };
+        let known = state.waker.as_ref().is_some_and(|known| known.will_wake(waker));
+        let old = if known { None } else { state.waker.replace(waker.clone()) };
         drop(state);
         drop(old);
         entered
@@ -237,10 +230,10 @@ impl Waits {
             return;
         }
         let mut state = lock(&self.state);
-        let mut old = Vec::new();
+        let mut old = None;
         if state.waiter == waiter.place {
             state.waiter = 0;
-            old = std::mem::take(&mut state.wakers);
+            old = state.waker.take();
         }
         drop(state);
         drop(old);
@@ -262,7 +255,7 @@ impl Waits {
     pub(super) fn claim(&self, channel: &dyn Channel, context: &Arc<dyn AioContext>, unknowing: bool) -> Claimed {
         let mut claim = lock(&self.claim);
         let there = claim.as_ref().and_then(Claim::handler);
-        if there.as_ref().is_some_and(|there| same(&there.context, context)) {
+        if there.as_ref().is_some_and(|there| is_same_context(&there.context, context)) {
             let kept =
                 if unknowing { channel.set_aio_fd_handler(AioChange::Keep, AioChange::Keep).map(drop) } else { Ok(()) };
             return Claimed { result: kept.map(|()| false), _released: Released::default(), _handler: there };
@@ -318,11 +311,6 @@ fn release(claim: &mut Option<Claim>, there: Option<AioHandler>, channel: &dyn C
         removed.add(claim.registration); // it may be running, although the channel let go of it long ago
     }
     Released { removed, _handler: there }
-}
-
-/// Whether two handles are one loop.
-fn same(one: &Arc<dyn AioContext>, other: &Arc<dyn AioContext>) -> bool {
-    Arc::as_ptr(one).cast::<()>() == Arc::as_ptr(other).cast::<()>()
 }
 
 fn set(channel: &dyn Channel, event: Event, change: AioChange) -> Result<Removed> {

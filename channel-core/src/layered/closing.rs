@@ -86,6 +86,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if !self.facts.has(Facts::CLOSING) {
             self.facts.set(Facts::CLOSING, true);
             self.parting.wake();
+            self.handlers.begin_close(&*self.inner);
             // Reading and writing are over: who waits for either is told.
             self.handlers.schedule(Direction::Read);
             self.handlers.schedule(Direction::Write);
@@ -188,7 +189,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             Ending::ClosingHandshake { .. } => facts.contains(Facts::READ_DONE),
             Ending::Below | Ending::Own => facts.contains(Facts::ENDED),
         };
-        ends && (ended || facts.contains(Facts::REFUSED)) && !facts.contains(Facts::SHUT_READ)
+        ends && (ended || facts.contains(Facts::REFUSED)) && !facts.intersects(Facts::SHUT_READ | Facts::SILENT)
     }
 
     /// Throws away what the inner channel has; says whether that ended, well or badly.
@@ -226,14 +227,16 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         let timed_out = |detail| Err(self.annotate(Error::new(ErrorKind::TimedOut, self.layer, detail), "close"));
         let asked = self.facts.has(Facts::SHAKES_HANDS) && !self.facts.has(Facts::SHUT_READ);
         let result = match ended {
-            _ if lost && late => timed_out("the peer did not take our output within Limits::linger"),
+            _ if lost && late => {
+                timed_out("the peer did not take our output in the time that close has (Limits::linger)")
+            }
             Err(error) if lost => Err(error),
             Ok(()) if lost => {
                 let detail = "output that was taken could not be sent";
                 Err(self.annotate(Error::new(ErrorKind::BrokenPipe, self.layer, detail), "close"))
             }
             _ if asked && matches!(&peer_ended, Err(error) if error.is_would_block()) => {
-                timed_out("the peer did not answer our end within Limits::linger")
+                timed_out("the peer did not answer our end in the time that close has (Limits::linger)")
             }
             _ if asked => peer_ended.and(below),
             // Nothing of the caller's was lost: the peer was gone before our goodbye.
@@ -248,7 +251,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             Err(error) if error.is_would_block() => {
                 // A channel of somebody else's that takes its time all the same: it is cut off, and goes when it is dropped.
                 let _ = self.inner.shutdown(Shutdown::Both);
-                let detail = "the channel below was not closed within Limits::linger";
+                let detail = "the channel below was not closed in the time that close has (Limits::linger)";
                 Err(self.annotate(Error::new(ErrorKind::TimedOut, self.layer, detail), "close"))
             }
             closed => closed,

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::silence::Silence;
-use crate::{AioChange, AioHandler, Channel, Direction, Error, ErrorKind, Registration, Removed, Result, Timer};
+use crate::aio::is_same_context;
+use crate::{
+    AioChange, AioContext, AioHandler, Channel, Direction, Error, ErrorKind, Registration, Removed, Result, Timer,
+};
 
 /// The registrations of a layer.
 #[derive(Debug, Default)]
@@ -29,8 +32,10 @@ struct Slots {
     reads: bool,
     /// Whether the inner channel has our write handler, which pushes what the layer holds and then calls `write`.
     pushes: bool,
-    /// Calls the handlers when a limit runs out.
-    deadline: Option<(Instant, Timer)>,
+    /// When the limit runs out that the timers are set for.
+    deadline: Option<Instant>,
+    /// One on each loop of a handler: none depends on a loop of others, which may have stopped.
+    timers: Vec<Timer>,
 }
 
 /// What the layer does when the inner channel can make progress.
@@ -44,9 +49,25 @@ impl Slots {
         }
     }
 
-    /// One on whose loop the layer can wait for what it has to do itself.
-    fn anyone(&self) -> Option<&Arc<Registration>> {
-        self.write.as_ref().or(self.read.as_ref()).or_else(|| self.closers.first())
+    /// The one on whose loop the layer waits for what it has to do itself. Of those who close it is the one who came last: that loop is
+    /// known to turn.
+    fn driver(&self) -> Option<&Arc<Registration>> {
+        self.closers.last().or(self.write.as_ref()).or(self.read.as_ref())
+    }
+
+    fn contexts(&self) -> Vec<&Arc<dyn AioContext>> {
+        let mut contexts: Vec<&Arc<dyn AioContext>> = Vec::new();
+        for registration in self.read.iter().chain(&self.write).chain(&self.closers) {
+            if !contexts.iter().any(|known| is_same_context(known, registration.context())) {
+                contexts.push(registration.context());
+            }
+        }
+        contexts
+    }
+
+    fn stop_timers(&mut self) -> Vec<Timer> {
+        self.deadline = None;
+        std::mem::take(&mut self.timers)
     }
 
     /// Adds the handler of a closer, or takes it away, if `change` is that: what is left of it to do.
@@ -58,7 +79,7 @@ impl Slots {
             }
             AioChange::Release(handler) => match self.closers.iter().position(|known| known.handler().is(&handler)) {
                 Some(at) => {
-                    removed.add(self.closers.swap_remove(at));
+                    removed.add(self.closers.remove(at));
                     AioChange::Keep
                 }
                 None => AioChange::Release(handler),
@@ -70,7 +91,8 @@ impl Slots {
 
 impl Handlers {
     /// Applies the changes. `event(direction)` makes the callback for the inner channel, which gets none for a direction that `rests`:
-    /// the inner channel has nothing more to tell.
+    /// the inner channel has nothing more to tell. While `closing`, it gets them from [`arm_push`](Self::arm_push) and
+    /// [`arm_drain`](Self::arm_drain) alone.
     pub(super) fn change(
         &self,
         layer: &'static str,
@@ -79,6 +101,7 @@ impl Handlers {
         write: AioChange,
         event: impl Fn(Direction) -> Event,
         rests: impl Fn(Direction) -> bool,
+        closing: bool,
     ) -> Result<Removed> {
         let kept = |change: &AioChange| matches!(change, AioChange::Keep);
         if kept(&read) && kept(&write) {
@@ -94,11 +117,12 @@ impl Handlers {
         }
         let closers = slots.closers.len();
         let (read, write) = (slots.change_closer(read, &mut removed), slots.change_closer(write, &mut removed));
-        let lost_closer = slots.closers.len() < closers;
+        let other_closers = slots.closers.len() != closers;
         let resolve =
             |change: AioChange, there: Option<&Arc<Registration>>| change.resolve(there.map(|it| it.handler()), layer);
         let (read, write) = (resolve(read, slots.read.as_ref())?, resolve(write, slots.write.as_ref())?);
         let down = |change: &AioChange, direction| match change {
+            AioChange::Keep | AioChange::Set(_) if closing => AioChange::Clear,
             AioChange::Set(_) if rests(direction) => AioChange::Clear,
             AioChange::Set(handler) => {
                 AioChange::Set(AioHandler { context: Arc::clone(&handler.context), callback: event(direction) })
@@ -107,15 +131,15 @@ impl Handlers {
         };
         let mut down_read = down(&read, Direction::Read);
         let mut down_write = down(&write, Direction::Write);
-        if slots.pushes && slots.write.is_none() && (!kept(&read) || lost_closer) && kept(&write) {
-            // It was set for the handler that goes now, on its loop; what is still unsent sets it anew.
+        if slots.pushes && slots.write.is_none() && (!kept(&read) || other_closers) && kept(&write) {
+            // It was set for a handler that may go now, on its loop; what is still unsent sets it anew.
             down_write = AioChange::Clear;
         }
-        if slots.reads && slots.read.is_none() && (!kept(&write) || lost_closer) && kept(&read) {
+        if slots.reads && slots.read.is_none() && (!kept(&write) || other_closers) && kept(&read) {
             down_read = AioChange::Clear; // likewise, by a `close` that still waits
         }
-        // On the loop of a handler that goes, perhaps; what still runs out sets it anew.
-        let timer = slots.deadline.take();
+        // On the loop of a handler that goes, perhaps; what still runs out sets them anew.
+        let timers = slots.stop_timers();
         let Slots { read: read_slot, write: write_slot, reads, pushes, .. } = &mut *slots;
         for (slot, change) in [(read_slot, read), (write_slot, write)] {
             let new = match change {
@@ -142,9 +166,9 @@ impl Handlers {
             }
             (slots.reads, slots.pushes) = (false, false);
         }
-        self.any.store(slots.anyone().is_some(), Ordering::Release);
+        self.any.store(slots.driver().is_some(), Ordering::Release);
         drop(slots);
-        drop(timer);
+        drop(timers);
         // What was removed may do anything when it is dropped: not under the lock.
         removed.extend(result?);
         Ok(removed)
@@ -155,7 +179,7 @@ impl Handlers {
         let mut removed = Removed::nothing();
         let mut slots = self.lock();
         slots.over = true;
-        let timer = slots.deadline.take();
+        let timers = slots.stop_timers();
         let closers = std::mem::take(&mut slots.closers);
         for registration in [slots.read.take(), slots.write.take()].into_iter().flatten().chain(closers) {
             removed.add(registration);
@@ -165,7 +189,7 @@ impl Handlers {
         // A loop, or a channel, that went first has nothing to clear.
         let below = inner.set_aio_fd_handler(AioChange::Clear, AioChange::Clear);
         drop(slots);
-        drop(timer);
+        drop(timers);
         removed.extend(below.unwrap_or_default());
         removed
     }
@@ -197,6 +221,16 @@ impl Handlers {
         }
     }
 
+    /// `close` begins: it waits where the driver is now, and no more where reads and writes waited.
+    pub(super) fn begin_close(&self, inner: &dyn Channel) {
+        let mut slots = self.lock();
+        if slots.driver().is_some() {
+            (slots.reads, slots.pushes) = (false, false);
+            // A loop that forgot the descriptor has nothing to clear.
+            let _ = inner.set_aio_fd_handler(AioChange::Clear, AioChange::Clear);
+        }
+    }
+
     /// Has the handlers of closers run soon.
     pub(super) fn schedule_closers(&self) {
         let closers = self.lock().closers.clone();
@@ -211,7 +245,7 @@ impl Handlers {
         if slots.pushes {
             return;
         }
-        let Some(registration) = slots.anyone() else { return };
+        let Some(registration) = slots.driver() else { return };
         let context = Arc::clone(registration.context());
         let handler = AioHandler { context, callback: event(Direction::Write) };
         // Without it the bytes leave with the next call, as they do without any handler.
@@ -224,7 +258,7 @@ impl Handlers {
         if slots.reads {
             return;
         }
-        let Some(registration) = slots.anyone() else { return };
+        let Some(registration) = slots.driver() else { return };
         let context = Arc::clone(registration.context());
         let handler = AioHandler { context, callback: event(Direction::Read) };
         // Without it the limit of `close` is what calls the handler.
@@ -244,25 +278,33 @@ impl Handlers {
         false
     }
 
-    /// Reading is over: what the inner channel still has, a hang-up for ever, say, is no concern of the reader's.
+    /// Reading is over, as some call has told: what the inner channel still has, a hang-up for ever, say, is no concern of the reader's,
+    /// who is called once more, for the call may have been somebody else's.
     pub(super) fn disarm_read(&self, inner: &dyn Channel) {
         let mut slots = self.lock();
         if std::mem::replace(&mut slots.reads, false) {
             let _ = inner.set_aio_fd_handler(AioChange::Clear, AioChange::Keep);
+            let reader = slots.read.clone();
+            drop(slots);
+            if let Some(reader) = reader {
+                reader.tell();
+            }
         }
     }
 
-    /// Has both handlers run at `deadline`, so that somebody makes the call which says that a limit has passed; `None` when
-    /// no limit runs any more.
-    pub(super) fn arm_deadline(&self, deadline: Option<Instant>, expired: impl FnOnce() + Send + 'static) {
+    /// Has `expired` run at `deadline` on the loop of each handler, so that somebody makes the call which says that a limit has
+    /// passed; `None` when no limit runs any more.
+    pub(super) fn arm_deadline(&self, deadline: Option<Instant>, expired: impl Fn() + Clone + Send + 'static) {
         let mut slots = self.lock();
-        if slots.deadline.as_ref().map(|(set, _)| *set) == deadline {
+        if slots.deadline == deadline {
             return;
         }
-        let registration = slots.anyone();
-        let new =
-            deadline.zip(registration).map(|(at, registration)| (at, Timer::set(registration.context(), at, expired)));
-        let old = std::mem::replace(&mut slots.deadline, new);
+        let old = slots.stop_timers();
+        if let Some(at) = deadline {
+            let set = |context| Timer::set(context, at, expired.clone());
+            let timers = slots.contexts().into_iter().map(set).collect();
+            (slots.deadline, slots.timers) = (deadline, timers);
+        }
         drop(slots);
         drop(old);
     }
@@ -294,7 +336,7 @@ mod tests {
         let polled = || format!("{event_loop:?}");
         let (handlers, event) = (Handlers::default(), |_| -> Event { Arc::new(|| {}) });
         let read = AioChange::Set(AioHandler::new(event_loop.clone(), || ()));
-        handlers.change("layer", &inner, read, AioChange::Keep, event, |_| false).unwrap();
+        handlers.change("layer", &inner, read, AioChange::Keep, event, |_| false, false).unwrap();
         handlers.arm_push(&inner, event);
         assert!(polled().contains("descriptors: 2"), "{}", polled());
         // Whoever found nothing unsent asks for this, and by now somebody has left something.

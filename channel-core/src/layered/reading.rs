@@ -92,6 +92,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                     let detail = "nothing came from the peer for Limits::linger after our end, and its own is missing";
                     let error = core.annotate(Error::new(ErrorKind::TimedOut, core.layer, detail), "read");
                     self.fail(error.clone());
+                    core.facts.set(Facts::SILENT, true);
                     error
                 } else {
                     error

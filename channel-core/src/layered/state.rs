@@ -48,6 +48,8 @@ bitflags! {
         const AWAITS_END = 1 << 18;
         /// The handshake failed, and the peer was told why: that is on its way.
         const REFUSED = 1 << 19;
+        /// The stream to us ended because the peer was silent for too long behind our end.
+        const SILENT = 1 << 20;
     }
 }
 
