@@ -68,7 +68,7 @@ pub fn s5_close_is_an_operation_of_its_own(setup: &Setup) {
 
 /// \[S6\] A closing takes one linger, that of the channel that was called, whatever lies below.
 pub fn s6_a_whole_stack_has_one_linger(setup: &Setup) {
-    const LINGER: Duration = Duration::from_millis(300);
+    const LINGER: Duration = Duration::from_millis(100);
     for held in [true, false] {
         let limits = Limits { linger: LINGER, ..small_limits() };
         let (near, _far) = setup.pair_with(&Options { small_buffers: true, limits, ..Options::default() });

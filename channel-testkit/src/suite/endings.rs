@@ -189,7 +189,7 @@ pub fn e5_an_end_that_asks_for_the_other_keeps_what_is_below_open(setup: &Setup)
     if near.has_feature(Features::HALF_CLOSE) {
         return;
     }
-    const LINGER: Duration = Duration::from_millis(300);
+    const LINGER: Duration = Duration::from_millis(200);
     let limits = Limits { linger: LINGER, ..Limits::default() };
     let (near, far) = setup.pair_with(&Options { limits, ..Options::default() });
     let ending = in_background(&near, End::end_output);

@@ -8,12 +8,12 @@ use channel_core::{Channel, ChannelExt, Direction, Error, Features, ReadFlags, l
 use super::Setup;
 use super::end::End;
 use super::object::in_background;
-use super::setup::Mode;
+use super::setup::{Mode, closing_soon};
 
 /// \[X1\] An error names the operation, the layer, and the channel if it has a name, keeps its source, and survives `io::Error` and
 /// back.
 pub fn x1_an_error_says_what_where_and_why(setup: &Setup) {
-    let (near, far) = setup.pair();
+    let (near, far) = setup.pair_with(&closing_soon());
     near.set_name("migration");
     if !near.has_feature(Features::SEEKABLE) {
         let error = near.seek(io::SeekFrom::Start(0)).expect_err("a seek without SEEKABLE");

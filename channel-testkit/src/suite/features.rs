@@ -2,13 +2,13 @@
 
 use channel_core::{Channel, Direction, Features};
 
+use super::Setup;
 use super::end::End;
-use super::setup::open;
-use super::{Options, Setup};
+use super::setup::{closing_soon, open};
 
 /// \[F1\] Features are fixed when the constructor returns.
 pub fn f1_features_are_fixed(setup: &Setup) {
-    let (near, far) = setup.unopened(&Options::default());
+    let (near, far) = setup.unopened(&closing_soon());
     let made = near.features();
     let unchanged = |near: &End, when: &str| {
         assert_eq!(near.features(), made, "features {when}, which were {made:?} when the channel was made");

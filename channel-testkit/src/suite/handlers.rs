@@ -19,6 +19,7 @@ pub use spin::*;
 
 use super::Setup;
 use super::end::{End, UNBOUNDED, assert_stream, stream};
+use super::setup::closing_soon;
 use super::write::drain;
 use crate::recording::Recorder;
 
@@ -100,7 +101,7 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
 pub fn h2_no_handler_is_called_after_it_was_removed(setup: &Setup) {
     let recorder = Recorder::new();
     for how in ["cleared", "replaced", "closed", "dropped"] {
-        let (near, far) = setup.pair();
+        let (near, far) = setup.pair_with(&closing_soon());
         let near = near.without_handlers();
         let (old, new) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let counted = || AioChange::Set(counting(&recorder, &old));

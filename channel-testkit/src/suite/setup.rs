@@ -322,6 +322,11 @@ pub(super) fn endless(limits: Limits) -> Limits {
     Limits { handshake: HOUR, linger: HOUR, ..limits }
 }
 
+/// For a close towards a peer that makes no more calls, which need not be waited for.
+pub(super) fn closing_soon() -> Options {
+    Options { limits: Limits { linger: Duration::from_millis(20), ..Limits::default() }, ..Options::default() }
+}
+
 /// So that a layer over small buffers is full soon, too, and a test need not push much through them; nor wait long for a close
 /// that cannot push it.
 pub(super) fn small_limits() -> Limits {

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Setup;
 use super::end::{End, Task, UNBOUNDED, assert_stream, stream};
-use super::setup::{Mode, small_limits};
+use super::setup::{Mode, closing_soon, small_limits};
 use super::tasks::{little, poll_once};
 use super::write::drain;
 use crate::recording::Recorder;
@@ -412,7 +412,7 @@ impl Drop for Ends {
 
 /// The test sets handlers itself.
 fn pair(setup: &Setup) -> (End, End) {
-    let (near, far) = setup.pair();
+    let (near, far) = setup.pair_with(&closing_soon());
     (near.without_handlers(), far)
 }
 

@@ -7,6 +7,7 @@ use channel_core::{AioChange, AioHandler, Channel, Direction, Error, ErrorKind, 
 
 use super::super::Setup;
 use super::super::end::{End, Task, stream};
+use super::super::setup::closing_soon;
 use super::{TURN, TURNS, counting, handler, lock, set, set_read};
 use crate::recording::Recorder;
 
@@ -130,7 +131,7 @@ fn removed_when_about_to_be_called(setup: &Setup, due: &str) {
     setup.step("removing a handler that its loop is about to call");
     for how in ["cleared", "replaced", "closed", "dropped"] {
         let recorder = Recorder::new();
-        let (near, far) = setup.pair();
+        let (near, far) = setup.pair_with(&closing_soon());
         let (old, new) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let change = |calls| AioChange::Set(counting(&recorder, calls));
         set(&near, change(&old), change(&old));
@@ -213,7 +214,7 @@ pub fn h8_a_handler_is_claimed_released_and_let_go_of(setup: &Setup) {
 
     for how in ["cleared", "replaced", "closed", "dropped"] {
         setup.step("letting go of a handler");
-        let (near, far) = setup.pair();
+        let (near, far) = setup.pair_with(&closing_soon());
         let (captured, watched) = captured();
         let holding = |captured: &Arc<()>| {
             let captured = Arc::clone(captured);

@@ -3,14 +3,13 @@
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use channel_core::{Channel, ChannelExt, Direction, Error, Features, Limits, Result};
 
 use super::super::Setup;
 use super::super::end::{UNBOUNDED, assert_stream, stream};
 use super::super::late::Late;
-use super::super::setup::{Mode, Options};
+use super::super::setup::{Mode, Options, closing_soon};
 use super::{Polling, SOON, for_tasks, little};
 use crate::recording::Recorder;
 
@@ -84,11 +83,6 @@ fn blocking_outcomes(setup: &Setup) -> Vec<String> {
         outcome(near.wait(Direction::Read, None).map(drop)),
     ]);
     outcomes
-}
-
-/// Whoever closes need not wait long for a peer that makes no more calls.
-fn closing_soon() -> Options {
-    Options { limits: Limits { linger: Duration::from_millis(50), ..Limits::default() }, ..Options::default() }
 }
 
 struct Tasks<'a> {
