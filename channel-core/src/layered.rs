@@ -322,7 +322,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         let closer = [&read, &write].iter().any(|change| matches!(change, AioChange::Closer(_)));
         let (event, rests) = (|direction| core.event(direction), |direction| core.rests(direction));
         let closing = core.facts.has(Facts::CLOSING);
-        let result = core.handlers.change(core.layer, &*core.inner, read, write, event, rests, closing);
+        let result = core.handlers.change(core.layer, &*core.inner, [read, write], event, rests, closing);
         for (direction, set, over) in set {
             if set && core.facts.load().intersects(over | Facts::CLOSING) {
                 core.handlers.schedule(direction);

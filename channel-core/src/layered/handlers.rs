@@ -90,19 +90,19 @@ impl Slots {
 }
 
 impl Handlers {
-    /// Applies the changes. `event(direction)` makes the callback for the inner channel, which gets none for a direction that `rests`:
+    /// Applies the changes of the read and of the write handler. `event(direction)` makes the callback for the inner channel, which gets none for a direction that `rests`:
     /// the inner channel has nothing more to tell. While `closing`, it gets them from [`arm_push`](Self::arm_push) and
     /// [`arm_drain`](Self::arm_drain) alone.
     pub(super) fn change(
         &self,
         layer: &'static str,
         inner: &dyn Channel,
-        read: AioChange,
-        write: AioChange,
+        changes: [AioChange; 2],
         event: impl Fn(Direction) -> Event,
         rests: impl Fn(Direction) -> bool,
         closing: bool,
     ) -> Result<Removed> {
+        let [read, write] = changes;
         let kept = |change: &AioChange| matches!(change, AioChange::Keep);
         if kept(&read) && kept(&write) {
             return inner.set_aio_fd_handler(read, write);
@@ -336,7 +336,7 @@ mod tests {
         let polled = || format!("{event_loop:?}");
         let (handlers, event) = (Handlers::default(), |_| -> Event { Arc::new(|| {}) });
         let read = AioChange::Set(AioHandler::new(event_loop.clone(), || ()));
-        handlers.change("layer", &inner, read, AioChange::Keep, event, |_| false, false).unwrap();
+        handlers.change("layer", &inner, [read, AioChange::Keep], event, |_| false, false).unwrap();
         handlers.arm_push(&inner, event);
         assert!(polled().contains("descriptors: 2"), "{}", polled());
         // Whoever found nothing unsent asks for this, and by now somebody has left something.
