@@ -35,7 +35,6 @@ use search::Search;
 const CASES: u64 = 300;
 
 #[test]
-#[ignore = "seed 107 fails; .ci/full runs it"]
 fn a_random_stack_loses_nothing_repeats_nothing_and_never_hangs() {
     Search::new(CASES).run(&generate::cases(), false);
 }

@@ -391,10 +391,8 @@ impl Channel for Adverse {
     }
 
     fn handshake(&self) -> Result<()> {
+        // What a layer says behind its handshake, such as session tickets, waits for no one.
         let result = self.step(Call::Handshake, Channel::handshake);
-        if result.is_ok() {
-            self.drain();
-        }
         self.noted(Called::new("handshake"), |_| 0, result)
     }
 

@@ -28,7 +28,7 @@ const TURNS: usize = 3;
 const TURN: Duration = Duration::from_millis(5);
 
 /// \[H1\] A handler set with `set_aio_fd_handler` is called while its direction can make progress, also for bytes held in a layer
-/// above a silent descriptor, and whoever's call left them there.
+/// above a silent descriptor, and whoever's call left them there; and when somebody else's call met the end of the direction.
 pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
     const COUNT: usize = 300;
     let recorder = Recorder::new();
@@ -75,6 +75,7 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
     set_read(&near, by_end);
     let seen = setup.turn_until(&recorder, || ended.load(Ordering::Relaxed) > 0);
     assert!(seen, "the peer ended the stream, and the read handler was not called");
+    of_an_end_that_another_call_met(setup, &recorder);
 
     let (near, far) = setup.small_pair();
     let taken = near.fill(0, UNBOUNDED);
@@ -95,6 +96,29 @@ pub fn h1_a_handler_is_called_while_there_is_progress(setup: &Setup) {
         wrote.load(Ordering::Relaxed) > 0 && seen >= taken
     });
     assert!(made, "the peer made room, and the write handler was not called until it could write");
+}
+
+fn of_an_end_that_another_call_met(setup: &Setup, recorder: &Arc<Recorder>) {
+    let (near, far) = setup.pair();
+    let near = near.without_handlers();
+    let calls: [Arc<AtomicUsize>; 2] = Default::default();
+    let [read, write] = calls.each_ref().map(|calls| AioChange::Set(counting(recorder, calls)));
+    set(&near, read, write);
+    for _ in 0..TURNS {
+        recorder.turn(TURN).expect("a turn");
+    }
+    let told = |direction: Direction, what: &str| {
+        let calls = &calls[direction as usize];
+        let before = calls.load(Ordering::Relaxed);
+        let called = setup.turn_until(recorder, || calls.load(Ordering::Relaxed) > before);
+        assert!(called, "another call met {what}, and the handler was not called");
+    };
+    far.end_output();
+    assert_eq!(near.read_some(&mut [0; 8]).expect("the clean end"), 0);
+    told(Direction::Read, "the end of the stream");
+    drop(far);
+    while near.write_some(&[0; 1000]).is_ok() {}
+    told(Direction::Write, "the end of the output");
 }
 
 /// \[H2\] No call of a handler starts after it was cleared or replaced, or its channel closed or dropped.
