@@ -268,6 +268,17 @@ fn close_write_tells_of_bytes_that_a_reset_lost_and_the_reader_still_learns_of_i
 }
 
 #[test]
+fn everybody_who_closes_is_told_of_bytes_that_a_reset_lost() {
+    let (near, far) = tcp_pair();
+    near.write_all(b"unread").unwrap();
+    drop(far);
+    near.readiness(Direction::Read).block(None).unwrap();
+    for _ in 0..2 {
+        assert_eq!(near.close().unwrap_err().kind(), ErrorKind::Reset);
+    }
+}
+
+#[test]
 fn a_peer_that_ended_and_left_is_no_failure_of_our_close() {
     over_both("a_peer_that_ended_and_left", |near, far| {
         far.write_all(b"bye").unwrap();

@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use channel_core::{Channel, ChannelExt, Direction, ErrorKind, Limits, MemoryChannel, ReadFlags, describe, find_layer};
+use channel_core::{
+    Channel, ChannelExt, Direction, ErrorKind, Features, Limits, MemoryChannel, ReadFlags, describe, find_layer,
+};
 use channel_testkit::watchdog;
 use channel_websocket::{ClientOptions, CloseFrame, Role, ServerOptions, WebSocketChannel};
 
@@ -49,6 +51,17 @@ fn open_pair(client: ClientOptions, server: ServerOptions) -> (WebSocketChannel,
         client.handshake().unwrap();
     });
     (client, server)
+}
+
+#[test]
+fn only_who_asks_for_half_closing_has_it() {
+    for asked in [false, true] {
+        let (client, server) =
+            open_pair(ClientOptions::new("a").half_close(asked), ServerOptions::default().half_close(asked));
+        for end in [client, server] {
+            assert_eq!(end.has_feature(Features::HALF_CLOSE), asked, "{end:?}");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,54 @@
 
 use super::search::{replay, replay_waking_sleepers};
 
+/// The wrapper waited, behind the handshake, for session tickets that nobody read.
+#[test]
+fn a_handshake_does_not_wait_for_what_follows_it() {
+    replay(
+        "leaf memory 1
+         layers tls client, one_byte far
+         limits linger 60000 ms, queued 262144, input 262144
+         near blocking
+            1:
+            2:
+         far blocking
+            1:
+            2:",
+    );
+}
+
+/// One thread's write met the end, and the task that waited to write was never told.
+#[test]
+fn a_task_that_waits_learns_of_an_end_that_another_call_met() {
+    replay(
+        "leaf memory 1388
+         layers
+         limits linger 60000 ms, queued 262144, input 262144
+         near blocking
+            1: meet, close
+            2: write_now 30, meet, close
+         far tasks
+            1: write 17844, close, lend 9, write 25077, close_by 46
+            2: read 86259, write 9157, meet, write 44272",
+    );
+}
+
+/// The socket told the first closer of a reset and the second that all was well.
+#[test]
+fn closers_of_a_socket_get_one_result() {
+    replay(
+        "leaf tcp
+         layers
+         limits linger 48 ms, queued 262144, input 36836
+         near blocking
+            1: write 2612, read_now 7136, write 73915, read_now 55, meet, close
+            2: flush, write 1214, close_by 65, close_by 41, meet, close
+         far blocking
+            1: write 137268, meet, close
+            2: shutdown both, write_now 4210, cork, flush, read 4935, meet, close",
+    );
+}
+
 /// The second closer was told `Busy` and released at once; the first said `Ok` or `TimedOut`, and 42,000 bytes were lost.
 #[test]
 fn of_two_closers_neither_cuts_the_other_short() {
