@@ -69,7 +69,7 @@ pub struct Options {
     /// How many test binaries to run at a time; one for each processor if not given
     #[arg(long, value_name = "COUNT")]
     workers: Option<usize>,
-    /// Takes no further plant once the run has lasted so long
+    /// Takes no further plant once so many have passed since the first
     #[arg(long, value_name = "COUNT")]
     minutes: Option<u64>,
     /// Ends when all plants compile, before the first test runs
@@ -114,15 +114,16 @@ pub fn run(options: &Options) -> Result<bool, Failure> {
     let notes = place.join("reached");
     let _ = fs::remove_dir_all(&notes); // not there the first time
     fs::create_dir_all(&notes)?;
-    let settings = Settings {
+    let mut settings = Settings {
         workers,
         seed: options.seed,
         thorough: options.thorough,
         own_only: options.sample.is_some(),
-        until: options.minutes.and_then(|minutes| start.checked_add(Duration::from_secs(minutes * 60))),
+        until: None,
     };
     let suite = without_plants(binaries, &settings, &notes)?;
     eprintln!("the tests without a plant, after {} s", start.elapsed().as_secs());
+    settings.until = options.minutes.and_then(|minutes| Instant::now().checked_add(Duration::from_secs(minutes * 60)));
     let journal = Journal::new(&place.join("results.jsonl"), chosen.len())?;
     let mut verdicts = meet(&field, &chosen, &suite, &settings, &journal)?;
     verdicts.extend(meet_alone(&field, &chosen, &cargo, &settings, &journal)?);
@@ -220,4 +221,17 @@ fn meet_alone(
         verdicts.push((*number, verdict));
     }
     Ok(verdicts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_plant_of_our_own_applies() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let tree = Tree::uncopied(&root);
+        let plants = own::read(&root.join("integration-tests/plants")).expect("plants");
+        Field::new(&tree).add_own(plants).expect("plants that apply");
+    }
 }

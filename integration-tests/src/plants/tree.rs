@@ -17,6 +17,12 @@ pub(super) struct Tree {
 }
 
 impl Tree {
+    /// One that is only read.
+    #[cfg(test)]
+    pub(super) fn uncopied(original: &Path) -> Self {
+        Self { original: original.to_owned(), root: original.to_owned() }
+    }
+
     /// Copies everything in `original` that git does not ignore to `root`; what is the same already keeps its time, so that cargo builds only what changed.
     pub(super) fn copy(original: &Path, root: &Path) -> Result<Self, Failure> {
         let output = Command::new("git")
