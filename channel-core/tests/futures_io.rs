@@ -1,12 +1,12 @@
 //! A channel as the `AsyncRead` and `AsyncWrite` of futures-io, on the loop that ships.
 #![cfg(feature = "futures-io")]
 
+#[path = "support/limping.rs"]
+mod limping;
 #[path = "support/pairs.rs"]
 mod pairs;
 #[path = "support/mod.rs"]
 mod support;
-#[path = "support/unending.rs"]
-mod unending;
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -19,9 +19,9 @@ use channel_core::{AioChannel, Channel, ChannelExt, Direction, Error, ErrorKind,
 use channel_testkit::{adverse, watchdog};
 use futures_io::{AsyncRead, AsyncWrite};
 
+use limping::unending;
 use pairs::{PAIRS, bytes, memory};
 use support::plain;
-use unending::Unending;
 
 async fn read(mut channel: impl AsyncRead + Unpin, buf: &mut [u8]) -> io::Result<usize> {
     poll_fn(|cx| Pin::new(&mut channel).poll_read(cx, buf)).await
@@ -167,7 +167,7 @@ fn a_channel_without_a_polite_end_is_flushed_by_close() {
     let (near, far) = MemoryChannel::pair().unwrap();
     let near = plain("corked", near);
     near.set_cork(true);
-    let near = AioChannel::new(Unending(Box::new(near)));
+    let near = AioChannel::new(unending(Box::new(near)));
     block_on(poll_fn(|cx| Pin::new(&mut &near).poll_write(cx, b"held"))).unwrap();
     far.set_blocking(false);
     assert!(far.read(&mut [0; 4]).unwrap_err().is_would_block());

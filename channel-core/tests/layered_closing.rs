@@ -2,15 +2,18 @@
 
 #[path = "support/buffers.rs"]
 mod buffers;
+#[path = "support/limping.rs"]
+mod limping;
 mod support;
 
 use std::io::IoSlice;
 use std::time::Duration;
 
 use buffers::assert_none_holds_a_buffer;
-use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
-use channel_core::{Channel, ChannelExt, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags};
+use channel_core::engine::{Decoded, Decoder, Encoder, Ending, Sink, Source, Stopped};
+use channel_core::{Buffer, Channel, ChannelExt, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags};
 use channel_testkit::{child, watchdog};
+use limping::unclosing;
 use support::{Plain, plain};
 
 /// Ends the stream with a full stop, whatever the channel below has still to say.
@@ -96,4 +99,68 @@ fn a_layer_that_was_closed_holds_no_buffers_though_it_is_kept() {
             near
         });
     });
+}
+
+/// Gives one byte at a time, and tells the end with the last.
+struct ByByte;
+
+impl Decoder for ByByte {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let (consumed, stopped) = match input {
+            [] => (0, Stopped::NeedInput),
+            [_, b'.', ..] => (2, Stopped::End),
+            _ => (1, Stopped::SinkFull),
+        };
+        sink.put(&input[..consumed.min(1)]);
+        Ok(Decoded { consumed, stopped, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A server's: its end asks for the client's.
+struct Asks;
+
+impl Encoder for Asks {
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        Plain.encode(source, out)
+    }
+
+    fn finish(&mut self, out: &mut Buffer) -> Result<()> {
+        out.extend(b".");
+        Ok(())
+    }
+
+    fn ending(&self) -> Ending {
+        Ending::ClosingHandshake { ends_below: true }
+    }
+}
+
+#[test]
+fn close_sees_the_end_that_came_with_the_last_of_what_it_throws_away_at_once() {
+    for length in 1..40 {
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let near = Layered::open("by byte", Box::new(near), ByByte, Asks, Limits::default());
+        far.write_all(&vec![b'x'; length]).unwrap();
+        far.write_all(b".").unwrap();
+        far.close_write().unwrap();
+        near.set_blocking(false);
+        // Many pieces take more than one attempt, each of which goes as far as it may.
+        let attempts = (0..length).take_while(|_| near.close().is_err_and(|error| error.is_would_block())).count();
+        assert!(attempts <= length / 16, "{attempts} for {length} pieces");
+        near.close().unwrap();
+    }
+}
+
+#[test]
+fn a_channel_below_that_does_not_close_in_time_is_cut_off() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let limits = Limits { linger: Duration::ZERO, ..Limits::default() };
+    let near = Layered::open("plain", Box::new(unclosing(Box::new(near))), Plain, Plain, limits);
+    let error = near.close().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    far.set_blocking(false);
+    assert_eq!(far.read(&mut [0]).unwrap(), 0);
 }

@@ -1,12 +1,12 @@
 //! A channel as tokio's `AsyncRead` and `AsyncWrite`.
 #![cfg(feature = "tokio")]
 
+#[path = "support/limping.rs"]
+mod limping;
 #[path = "support/pairs.rs"]
 mod pairs;
 #[path = "support/mod.rs"]
 mod support;
-#[path = "support/unending.rs"]
-mod unending;
 
 use std::future::Future;
 use std::io::IoSlice;
@@ -23,9 +23,9 @@ use channel_testkit::{adverse, watchdog};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional, split};
 use tokio::runtime::Builder;
 
+use limping::unending;
 use pairs::{PAIRS, bytes, memory};
 use support::plain;
-use unending::Unending;
 
 /// Runs a test on both kinds of runtime, in a task and with every pair.
 fn on_each<F>(name: &'static str, test: fn(AioChannel, AioChannel) -> F)
@@ -203,7 +203,7 @@ fn a_channel_without_a_polite_end_is_flushed_by_shutdown() {
     let (near, far) = MemoryChannel::pair().unwrap();
     let near = plain("corked", near);
     near.set_cork(true);
-    let mut near = tokio_io(AioChannel::new(Unending(Box::new(near))));
+    let mut near = tokio_io(AioChannel::new(unending(Box::new(near))));
     block_on(near.write_all(b"held")).unwrap();
     far.set_blocking(false);
     assert!(far.read(&mut [0; 4]).unwrap_err().is_would_block());

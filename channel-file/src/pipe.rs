@@ -12,7 +12,7 @@ use channel_core::{
     ReadFlags, Readiness, Removed, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
 };
 use rustix::fs::{FileType, fstat};
-use rustix::io::{Errno, fcntl_getfd, fcntl_setfd};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::failure::{access, adopt, io_error, one_way, wrong_type};
@@ -67,7 +67,9 @@ impl PipeChannel {
             (None, None) => Err(Error::new(ErrorKind::InvalidInput, "pipe", "neither a pipe to read nor one to write")),
             _ => examine(read.as_ref(), Direction::Read)
                 .and_then(|()| examine(write.as_ref(), Direction::Write))
-                .and_then(|()| adopt_both(read.as_ref(), write.as_ref())),
+                .and_then(|()| {
+                    read.iter().chain(&write).try_for_each(adopt).map_err(|errno| io_error(errno, "pipe", "from_fds"))
+                }),
         };
         match examined {
             Ok(()) => Ok(Self::over(read, write)),
@@ -162,20 +164,6 @@ fn examine(fd: Option<&OwnedFd>, direction: Direction) -> Result<()> {
         _ => Ok(()),
     }
     .map_err(|detail| Error::new(ErrorKind::InvalidInput, "pipe", detail))
-}
-
-/// Makes both close-on-exec, or leaves both as they were.
-fn adopt_both(read: Option<&OwnedFd>, write: Option<&OwnedFd>) -> Result<()> {
-    let about = |errno| io_error(errno, "pipe", "from_fds");
-    let before = read.map(fcntl_getfd).transpose().map_err(about)?;
-    read.map_or(Ok(()), adopt).map_err(about)?;
-    write.map_or(Ok(()), adopt).map_err(|errno| {
-        if let (Some(read), Some(before)) = (read, before) {
-            // The error that is reported is the one that came first.
-            let _ = fcntl_setfd(read, before);
-        }
-        about(errno)
-    })
 }
 
 impl Channel for PipeChannel {

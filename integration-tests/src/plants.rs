@@ -52,7 +52,7 @@ pub struct Options {
     #[arg(long, default_value_t = 7)]
     seed: u64,
     /// How many mutants to draw from those of cargo-mutants
-    #[arg(long, value_name = "COUNT", default_value_t = 120)]
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
     draw: usize,
     /// Takes only so many plants, and them only through the tests of their own crates; writes no page
     #[arg(long, value_name = "COUNT")]
@@ -178,7 +178,7 @@ fn meet(
             return Ok(None);
         }
         let plant = &field.plants[*number];
-        let verdict = course::meets(Some(*number), &plant.package, suite, settings)?;
+        let verdict = course::meets(Some(*number), &plant.package, journal.last(plant), suite, settings)?;
         journal.note(plant, &verdict)?;
         Ok(Some((*number, verdict)))
     })?;
@@ -212,7 +212,7 @@ fn meet_alone(
             let own_only = packages.is_some();
             let known = compiled.binaries.into_iter().map(|binary| Known::unknown(binary, settings));
             let suite: Vec<Known> = known.collect::<Result<_, _>>()?;
-            verdict = course::meets(None, &plant.package, &suite, &Settings { own_only, ..*settings })?;
+            verdict = course::meets(None, &plant.package, None, &suite, &Settings { own_only, ..*settings })?;
             if matches!(verdict, Verdict::Caught { .. }) {
                 break;
             }

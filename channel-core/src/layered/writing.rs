@@ -292,10 +292,6 @@ impl<E: Encoder> Writer<E> {
         let (sent, lost) = (self.sent, self.lost);
         self.out_has_data = true;
         match self.send_behind(to, source).and_then(|()| self.push_out(to)) {
-            Err(error) if self.sent == sent && error.is_not_open() => {
-                self.out.truncate_by(self.out.len() - before);
-                Err(error)
-            }
             Err(error) if self.sent == sent && !error.is_passing() => {
                 self.lost = lost; // the caller is told that nothing was taken
                 Err(error)

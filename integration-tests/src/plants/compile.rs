@@ -32,6 +32,13 @@ pub(super) struct TestBinary {
     pub(super) directory: PathBuf,
 }
 
+impl TestBinary {
+    /// Its crate and its name.
+    pub(super) fn title(&self) -> String {
+        format!("{} {}", self.package, self.name)
+    }
+}
+
 /// An error of the compiler, with every place it points at, the first one first.
 #[derive(Clone, Debug)]
 pub(super) struct Complaint {

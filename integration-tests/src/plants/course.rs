@@ -34,9 +34,9 @@ pub(super) struct Known {
 pub(super) enum Verdict {
     /// A test told.
     Caught {
-        /// The crate of the test binary.
-        package: String,
-        /// The binary's name and the test's.
+        /// The test binary, with its crate.
+        binary: String,
+        /// The test's name.
         test: String,
         /// Whether it is one of the plant's own crate.
         by_own: bool,
@@ -86,7 +86,7 @@ impl Settings {
 /// Whoever is quiet for this long without a plant hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The least that a plant's run is waited for without progress.
-const LEAST_PATIENCE: Duration = Duration::from_secs(20);
+const LEAST_PATIENCE: Duration = Duration::from_secs(10);
 /// A binary with more tests than this is large.
 const LARGE: usize = 400;
 /// How often a test that told is run alone, to see whether it tells again.
@@ -224,8 +224,8 @@ impl Known {
                 for _ in 0..CONFIRMATIONS {
                     let alone = self.trial(Some(number), Which::Only(vec![name.clone()]), None, false).run()?;
                     if alone.ended != Ended::Passed {
-                        let test = format!("{} {name}", self.binary.name);
-                        return Ok(Some(Verdict::Caught { package: self.binary.package.clone(), test, by_own, how }));
+                        let (binary, test) = (self.binary.title(), name.clone());
+                        return Ok(Some(Verdict::Caught { binary, test, by_own, how }));
                     }
                 }
             }
@@ -238,11 +238,12 @@ impl Known {
     }
 }
 
-/// Takes the plant `number`, of `package`, through the tests that reach it: those of its own crate first. A plant without a number
-/// is in the code already, and nobody knows which tests reach it.
+/// Takes the plant `number`, of `package`, through the tests that reach it: those of its own crate first, and of them the binary
+/// that told `last` time. A plant without a number is in the code already, and nobody knows which tests reach it.
 pub(super) fn meets(
     number: Option<usize>,
     package: &str,
+    last: Option<&str>,
     suite: &[Known],
     settings: &Settings,
 ) -> Result<Verdict, Failure> {
@@ -256,7 +257,8 @@ pub(super) fn meets(
         return Ok(Verdict::Escaped { note: "no test reaches it" });
     }
     course.retain(|(own, _)| *own || !settings.own_only);
-    course.sort_by_key(|(own, known)| (!own, known.took));
+    let told_last = |known: &Known| last.is_some_and(|last| last == known.binary.title());
+    course.sort_by_key(|(own, known)| (!told_last(known), !own, known.took));
     let mut note = if settings.own_only { "the tests of its own crate pass" } else { "all tests pass" };
     for (own, known) in course {
         match known.meets(number.unwrap_or(usize::MAX), own)? {

@@ -140,9 +140,9 @@ pub(super) fn module(count: usize) -> String {
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::path::{{Path, PathBuf}};
 use std::sync::atomic::{{AtomicBool, Ordering}};
+use std::sync::{{Mutex, OnceLock, PoisonError}};
 
 pub(crate) fn on(number: usize) -> bool {{
     static CHOSEN: OnceLock<(Option<usize>, Option<PathBuf>)> = OnceLock::new();
@@ -152,13 +152,26 @@ pub(crate) fn on(number: usize) -> bool {{
         (chosen, std::env::var_os(\"{REACHED}\").map(PathBuf::from))
     }});
     if let Some(note) = note {{
-        if !REACHED[number].swap(true, Ordering::Relaxed) {{
-            if let Ok(mut file) = OpenOptions::new().append(true).create(true).open(note) {{
-                let _ = file.write_all(format!(\"{{number}}\\n\").as_bytes());
-            }}
+        let first = !REACHED[number].swap(true, Ordering::Relaxed);
+        if first || LEFT.load(Ordering::Relaxed) {{
+            write(note, first.then_some(number));
         }}
     }}
     *chosen == Some(number)
+}}
+
+/// Whether there is more to write: a test may have left no descriptor for it.
+static LEFT: AtomicBool = AtomicBool::new(false);
+
+fn write(note: &Path, number: Option<usize>) {{
+    static UNWRITTEN: Mutex<String> = Mutex::new(String::new());
+    let mut unwritten = UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    unwritten.extend(number.map(|number| format!(\"{{number}}\\n\")));
+    let file = OpenOptions::new().append(true).create(true).open(note);
+    if file.and_then(|mut file| file.write_all(unwritten.as_bytes())).is_ok() {{
+        unwritten.clear();
+    }}
+    LEFT.store(!unwritten.is_empty(), Ordering::Relaxed);
 }}
 "
     );

@@ -8,6 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use channel_testkit::patience::PATIENCE_VARIABLE;
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid};
 
@@ -18,6 +19,8 @@ use crate::Failure;
 /// What a test program may use of memory and of a file before it is stopped: a plant may well ask for more, and more.
 const ADDRESS_SPACE: u64 = 16 << 30;
 const FILE: u64 = 8 << 30;
+/// How long the kit's clauses wait without progress, in seconds: many a plant makes one of them hang.
+const CLAUSE_PATIENCE: u64 = 5;
 
 /// Which tests of a binary.
 #[derive(Clone, Debug)]
@@ -145,6 +148,7 @@ impl Trial<'_> {
             Which::Only(names) => command.args(names),
         };
         command.env_remove(CHOSEN).env_remove(REACHED);
+        command.env(PATIENCE_VARIABLE, CLAUSE_PATIENCE.to_string());
         if let Some(number) = self.plant {
             command.env(CHOSEN, number.to_string());
         }
