@@ -4,6 +4,7 @@ pub mod chart;
 pub mod options;
 pub mod peers;
 pub mod report;
+pub mod rtt;
 pub mod stream;
 pub mod targets;
 mod threads;

@@ -113,7 +113,23 @@ impl Options {
     /// # Errors
     /// An unknown key, a value out of range, or a peer that does not have the stack.
     pub fn parse(words: &[String]) -> Result<Self, Refusal> {
-        let mut options = Self::default();
+        Self::default().with(words)
+    }
+
+    /// As [`parse`](Self::parse), for round trips, whose messages are small and leave at once.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_round_trips(words: &[String]) -> Result<Self, Refusal> {
+        let options = Self { size: 64, ..Self::default() }.with(words)?;
+        match options.mode {
+            Mode::Send => Ok(options),
+            Mode::Write => Err(Refusal("mode=write: a message that waits for more is never answered".to_owned())),
+        }
+    }
+
+    fn with(self, words: &[String]) -> Result<Self, Refusal> {
+        let mut options = self;
         for word in words {
             let (key, value) = key_and_value(word, KEYS)?;
             match key {
@@ -127,7 +143,7 @@ impl Options {
                 "size" => options.size = number(key, value, 1, content::LONGEST)?,
                 "secs" => options.time = seconds(value)?,
                 "rsize" => options.receive_buffer = number(key, value, 1, 16 * 1024)? * 1024,
-                _ => return Err(Refusal(format!("stream has no key `{key}` (yet); the keys are: {KEYS}"))),
+                _ => return Err(Refusal(format!("there is no key `{key}` (yet); the keys are: {KEYS}"))),
             }
         }
         options.check_peer()?;
@@ -192,7 +208,7 @@ mod tests {
         assert_eq!(refusal(&["peer=rustls", "stack=ws"]), "peer=rustls does not speak stack=ws; it has stack=tls");
         assert_eq!(refusal(&["size=0"]), "size=0: give a whole number from 1 to 1048576");
         assert_eq!(refusal(&["secs=long"]), "secs=long: give a number from 0.05 to 3600");
-        assert!(refusal(&["engine=rustls-0.24"]).starts_with("stream has no key `engine`"));
+        assert!(refusal(&["engine=rustls-0.24"]).starts_with("there is no key `engine`"));
         assert!(refusal(&["fast"]).starts_with("`fast` is not key=value"));
         assert!(!refusal(&["dir=up"]).contains('\n'));
     }

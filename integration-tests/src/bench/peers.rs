@@ -38,6 +38,11 @@ pub trait Receiver: Send {
     fn receive(&mut self, checker: &mut Checker) -> Result<bool, Failure>;
 }
 
+/// An end that does both, in turn.
+pub trait Talker: Sender + Receiver {}
+
+impl<T: Sender + Receiver> Talker for T {}
+
 /// Opens one end: runs its handshakes, on the thread that will use it.
 pub type Opening<T> = Box<dyn FnOnce() -> Result<Box<T>, Failure> + Send>;
 
@@ -54,14 +59,27 @@ pub struct Ends {
 /// # Errors
 /// If the sockets cannot be had.
 pub fn connect(options: &Options) -> Result<Ends, Failure> {
-    let (client, server) = sockets::pair(options.transport)?;
-    let client = End { options: options.clone(), is_client: true, socket: client };
-    let server = End { options: options.clone(), is_client: false, socket: server };
+    let [client, server] = ends(options)?;
     let (sends, receives) = match options.dir {
         Sends::Client => (client, server),
         Sends::Server => (server, client),
     };
     Ok(Ends { sender: Box::new(|| sends.into_sender()), receiver: Box::new(|| receives.into_receiver()) })
+}
+
+/// A connected pair of which both ends talk, client first, not yet opened.
+///
+/// # Errors
+/// If the sockets cannot be had.
+pub fn connect_talkers(options: &Options) -> Result<[Opening<dyn Talker>; 2], Failure> {
+    Ok(ends(options)?.map(|end| -> Opening<dyn Talker> { Box::new(|| end.into_talker()) }))
+}
+
+/// The client's and the server's end.
+fn ends(options: &Options) -> Result<[End; 2], Failure> {
+    let (client, server) = sockets::pair(options.transport)?;
+    let end = |is_client, socket| End { options: options.clone(), is_client, socket };
+    Ok([end(true, client), end(false, server)])
 }
 
 /// One end before its handshakes.
@@ -82,6 +100,10 @@ impl End {
     }
 
     fn into_receiver(self) -> Result<Box<dyn Receiver>, Failure> {
+        Ok(self.into_talker()?)
+    }
+
+    fn into_talker(self) -> Result<Box<dyn Talker>, Failure> {
         let (mode, buffer) = (self.options.mode, self.options.receive_buffer);
         Ok(match self.options.peer {
             Peer::Raw | Peer::Rustls => Box::new(raw::Bytes::receiving(self.into_stream()?, buffer)),

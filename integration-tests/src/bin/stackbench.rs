@@ -1,4 +1,4 @@
-//! `stackbench stream key=value…`, `stackbench wakeups key=value…`: one measurement, one JSON object on one line.
+//! `stackbench TEST key=value…`: one measurement, one JSON object on one line.
 //!
 //! Exit status: 0, 1 if the run failed or lost anything, 2 if the request makes no sense.
 
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use integration_tests::Failure;
 use integration_tests::bench::options::{KEYS, Options};
-use integration_tests::bench::{stream, wakeups};
+use integration_tests::bench::{rtt, stream, wakeups};
 use integration_tests::words::Refusal;
 use serde_json::Value;
 
@@ -32,15 +32,22 @@ fn run(words: &[String]) -> Result<(), Failure> {
             let measured = stream::run(&options)?;
             print(&measured.to_json(&options), measured.lost, "bytes")
         }
+        Some((test, keys)) if test == "rtt" => {
+            let options = Options::parse_round_trips(keys)?;
+            print(&rtt::run(&options)?.to_json(&options), 0, "bytes")
+        }
         Some((test, keys)) if test == "wakeups" => {
             let options = wakeups::Options::parse(keys)?;
             let measured = wakeups::run(&options)?;
             print(&measured.to_json(&options), measured.lost, "messages")
         }
         Some((test, _)) => {
-            Err(Refusal(format!("there is no test `{test}` (yet); the tests are: stream, wakeups")).into())
+            Err(Refusal(format!("there is no test `{test}` (yet); the tests are: stream, rtt, wakeups")).into())
         }
-        None => Err(Refusal(format!("which test? stream {KEYS}, or wakeups {}", wakeups::KEYS)).into()),
+        None => {
+            Err(Refusal(format!("which test? stream {KEYS}, or rtt with the same keys, or wakeups {}", wakeups::KEYS))
+                .into())
+        }
     }
 }
 
