@@ -3,7 +3,7 @@
 //! * `context`: what a channel asks of a loop, anybody's loop; and which loop this thread runs.
 //! * `handler`: what is set on a channel, and what was removed from it.
 //! * `registration`: one handler, called one at a time, and never after its removal.
-//! * `fd_handlers`: the handlers of a leaf, which lie on a descriptor.
+//! * `fd_handlers`: the handlers of a leaf, which lie on a descriptor; `polled` has whether their loop polls that.
 //! * `channel`: a channel for tasks, and its way from loop to loop; `waiter` has who waits in it.
 //! * `watch`: a callback for conditions; `hangup` for those that are no readiness.
 //! * `poll`: a channel as the `AsyncRead` and `AsyncWrite` of tokio and futures-io.
@@ -18,6 +18,7 @@ mod handler;
 mod hangup;
 #[cfg(any(feature = "tokio", feature = "futures-io"))]
 mod poll;
+mod polled;
 mod registration;
 #[cfg(feature = "tokio")]
 mod tokio;

@@ -397,4 +397,17 @@ mod tests {
         assert_eq!(error.clone().with_bytes_done(7).bytes_done(), Some(7));
         assert_eq!(error.bytes_done(), None);
     }
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_what_stays() {
+        let of = |kind| Error::new(kind, "layer", "").is_passing();
+        assert!([ErrorKind::WouldBlock, ErrorKind::Busy, ErrorKind::NotOpen].into_iter().all(of));
+        assert!(![ErrorKind::BrokenPipe, ErrorKind::Closed, ErrorKind::TimedOut].into_iter().any(of));
+    }
+
+    #[test]
+    fn an_error_shows_how_many_bytes_were_done() {
+        let error = Error::new(ErrorKind::TimedOut, "socket", "").during("read").with_bytes_done(7);
+        assert!(error.to_string().ends_with("(after 7 bytes)"), "{error}");
+    }
 }

@@ -38,7 +38,7 @@ use writing::Writer;
 
 use crate::{
     AioChange, Channel, Direction, Error, Features, Limits, Mode, Name, ReadFlags, Readiness, Removed, Result,
-    Shutdown, WakeFd, WriteFlags, check_read, check_write, layers,
+    Shutdown, WaitQueue, WriteFlags, check_read, check_write, layers,
 };
 
 /// A protocol over another channel: [`Channel`] implemented once for every [`engine`].
@@ -111,7 +111,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
                 handlers: Handlers::default(),
                 handshake_deadline: OnceLock::new(),
                 silence: Mutex::default(),
-                parting: WakeFd::default(),
+                sleepers: WaitQueue::default(),
                 closing: Closing::default(),
             }),
         }

@@ -47,6 +47,7 @@ mod readiness;
 mod refusal;
 mod stack;
 mod vectored;
+mod wait_queue;
 
 pub use adapter::StdIo;
 #[cfg(feature = "tokio")]
@@ -68,8 +69,9 @@ pub use layered::{Layered, engine};
 pub use limits::Limits;
 pub use memory::{BufferChannel, MemoryChannel, NullChannel};
 pub use name::Name;
-pub use readiness::{Direction, Interest, Interests, Readiness, WakeFd};
+pub use readiness::{Direction, Interest, Interests, Readiness};
 pub use refusal::{check_read, check_write};
 pub use stack::{Layers, describe, find_layer, layers, lowest_layer};
 pub use std::net::Shutdown;
 pub use vectored::syscall_span;
+pub use wait_queue::{News, Ticket, WaitQueue};

@@ -1,13 +1,13 @@
 //! The one question every waiter asks: what must happen before this direction can make progress?
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::{Error, Result};
+use crate::wait_queue::{Sleeper, Tickets};
+use crate::{Error, Result, Ticket};
 
 /// Which way bytes go, seen from the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +36,8 @@ pub enum Readiness {
     /// A call in this direction can make progress now. It may be wrong once; the call then says would-block and the next
     /// answer is `Wait`.
     Ready,
-    /// Nothing can be done until one of these happens. Holds until the next call on the channel by anyone.
+    /// Nothing can be done until one of these happens. Holds until the next call on the channel by anyone:
+    /// [`block`](Readiness::block) hears of those, and who polls by other means asks again after each.
     ///
     /// Descriptors are meant as poll(2) means them: one may be ready by now, so an edge-triggered loop arms them anew for
     /// each answer, changed or not.
@@ -48,6 +49,7 @@ pub enum Readiness {
 pub struct Interests {
     inline: [Option<Interest>; 4],
     more: Vec<Interest>,
+    tickets: Tickets,
     deadline: Option<Instant>,
 }
 
@@ -70,6 +72,11 @@ impl Interests {
         }
     }
 
+    /// Adds a place in a channel's [`WaitQueue`](crate::WaitQueue), for what shows on none of the descriptors.
+    pub fn add_ticket(&mut self, ticket: Ticket) {
+        self.tickets.add(ticket);
+    }
+
     /// Adds a deadline; the earliest one counts.
     pub fn add_deadline(&mut self, deadline: Instant) {
         self.deadline = Some(self.deadline.map_or(deadline, |known| known.min(deadline)));
@@ -89,6 +96,9 @@ impl Interests {
     fn absorb(&mut self, other: &Self) {
         for interest in other.iter() {
             self.add(&interest.fd, interest.direction);
+        }
+        for ticket in other.tickets.iter() {
+            self.tickets.add(ticket.clone());
         }
         if let Some(deadline) = other.deadline {
             self.add_deadline(deadline);
@@ -123,6 +133,15 @@ impl Readiness {
         }
     }
 
+    /// Adds a place in a channel's [`WaitQueue`](crate::WaitQueue) to a `Wait`.
+    #[must_use]
+    pub fn with_ticket(mut self, ticket: Ticket) -> Self {
+        if let Self::Wait(interests) = &mut self {
+            interests.add_ticket(ticket);
+        }
+        self
+    }
+
     /// Adds a deadline to a `Wait`.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
@@ -132,32 +151,81 @@ impl Readiness {
         self
     }
 
-    /// Sleeps in poll(2) until one of the descriptors is ready or a deadline passes, and says whether the caller's own
-    /// `deadline` had not passed yet. A deadline inside the answer ends the wait and counts as an event.
+    /// Sleeps in poll(2) until one of the descriptors is ready, a call of another thread left something that this answer
+    /// depends on, or a deadline passes; says whether the caller's own `deadline` had not passed yet. A deadline inside the answer ends
+    /// the wait and counts as an event.
     ///
     /// # Errors
     /// Only what poll(2) itself fails with, such as `ENOMEM`; an interrupted poll goes on.
     pub fn block(&self, deadline: Option<Instant>) -> Result<bool> {
-        let Self::Wait(interests) = self else {
-            return Ok(true);
+        match self {
+            Self::Ready => Ok(true),
+            Self::Wait(interests) => interests.block(deadline),
+        }
+    }
+}
+
+/// How long a thread sleeps that nobody can wake, because there is no descriptor to be had for that.
+const UNWAKEABLE: Duration = Duration::from_millis(10);
+
+impl Interests {
+    fn block(&self, deadline: Option<Instant>) -> Result<bool> {
+        if self.tickets.is_empty() {
+            return self.poll_until(self.deadline, deadline, None);
+        }
+        let Some(sleeper) = Sleeper::enter(&self.tickets) else {
+            return Ok(true); // something has changed since
         };
-        let until = match (interests.deadline, deadline) {
-            (Some(inner), Some(outer)) => Some(inner.min(outer)),
-            (inner, outer) => inner.or(outer),
-        };
+        let bell = sleeper.fd();
+        let look_again = if bell.is_none() { Instant::now().checked_add(UNWAKEABLE) } else { None };
+        self.poll_until(self.deadline.into_iter().chain(look_again).min(), deadline, bell)
+    }
+
+    /// Sleeps until something happens, the time `event` counting as that: whether it came before the time `deadline`.
+    fn poll_until(
+        &self,
+        event: Option<Instant>,
+        deadline: Option<Instant>,
+        bell: Option<BorrowedFd<'_>>,
+    ) -> Result<bool> {
+        let until = event.into_iter().chain(deadline).min();
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let woken = poll_any(interests, left)?;
-            if woken {
+            if self.poll(left, bell)? {
                 return Ok(true);
             }
             let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(false);
             }
-            if interests.deadline.is_some_and(|inner| inner <= now) {
+            if event.is_some_and(|event| event <= now) {
                 return Ok(true);
             }
+        }
+    }
+
+    /// Whether one of the descriptors, or `bell`, became ready; an interrupted poll is none.
+    fn poll(&self, left: Option<Duration>, bell: Option<BorrowedFd<'_>>) -> Result<bool> {
+        let timeout = left.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let bell = bell.map(|bell| PollFd::from_borrowed_fd(bell, PollFlags::IN));
+        let mut entries = self.iter().map(entry).chain(bell);
+        let polled = match (entries.next(), entries.next(), entries.next(), entries.next()) {
+            (None, ..) => poll(&mut [], timeout.as_ref()),
+            (Some(a), None, ..) => poll(&mut [a], timeout.as_ref()),
+            (Some(a), Some(b), None, _) => poll(&mut [a, b], timeout.as_ref()),
+            (Some(a), Some(b), Some(c), None) => poll(&mut [a, b, c], timeout.as_ref()),
+            (Some(a), Some(b), Some(c), Some(d)) => {
+                let mut all: Vec<PollFd<'_>> = [a, b, c, d].into_iter().chain(entries).collect();
+                poll(&mut all, timeout.as_ref())
+            }
+        };
+        match polled {
+            Ok(count) => Ok(count > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(errno) => Err(Error::from_io(errno.into(), "poll").during("wait")),
         }
     }
 }
@@ -169,57 +237,4 @@ fn entry(interest: &Interest) -> PollFd<'_> {
         Direction::Write => PollFlags::OUT,
     };
     PollFd::from_borrowed_fd(interest.fd.as_fd(), events)
-}
-
-fn poll_any(interests: &Interests, left: Option<Duration>) -> Result<bool> {
-    let timeout = left.map(|left| Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: left.subsec_nanos().into(),
-    });
-    let polled = if interests.more.is_empty() {
-        let mut inline = interests.inline.iter().flatten().map(entry);
-        match (inline.next(), inline.next(), inline.next(), inline.next()) {
-            (None, ..) => poll(&mut [], timeout.as_ref()),
-            (Some(a), None, ..) => poll(&mut [a], timeout.as_ref()),
-            (Some(a), Some(b), None, _) => poll(&mut [a, b], timeout.as_ref()),
-            (Some(a), Some(b), Some(c), None) => poll(&mut [a, b, c], timeout.as_ref()),
-            (Some(a), Some(b), Some(c), Some(d)) => poll(&mut [a, b, c, d], timeout.as_ref()),
-        }
-    } else {
-        let mut all: Vec<PollFd<'_>> = interests.iter().map(entry).collect();
-        poll(&mut all, timeout.as_ref())
-    };
-    match polled {
-        Ok(count) => Ok(count > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(errno) => Err(Error::from_io(errno.into(), "poll").during("wait")),
-    }
-}
-
-/// An eventfd(2) that, once woken, stays readable: what makes a sleeper in poll notice `shutdown` or `close` where the
-/// descriptor itself would not (pipes, ttys, the write side of a unix socket).
-///
-/// It is made when the first waiter asks for it; a channel nobody waits on costs no descriptor.
-#[derive(Debug, Default)]
-pub struct WakeFd(OnceLock<Option<Arc<OwnedFd>>>);
-
-impl WakeFd {
-    /// Adds this wake-up to what a waiter waits for. A channel asks *before* it looks whether it was shut down, so that a
-    /// wake-up in between is not missed. Where no eventfd can be had (`EMFILE`) nothing is added.
-    pub fn add_to(&self, interests: &mut Interests) {
-        let made = self.0.get_or_init(|| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new));
-        if let Some(fd) = made {
-            interests.add(fd, Direction::Read);
-        }
-        fence(Ordering::SeqCst); // we made the eventfd, then look; whoever wakes sets, then looks for an eventfd
-    }
-
-    /// Wakes all present and future waiters. Call it *after* setting what they look at.
-    pub fn wake(&self) {
-        fence(Ordering::SeqCst);
-        if let Some(Some(fd)) = self.0.get() {
-            // A full counter is woken already; nothing else can fail on an eventfd we own.
-            let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
-        }
-    }
 }

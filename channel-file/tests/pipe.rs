@@ -10,32 +10,11 @@ use channel_core::{
     AioChange, AioHandler, Channel, ChannelExt, ErrorKind, Features, ReadFlags, Shutdown, WriteFlags, describe,
 };
 use channel_file::{FileChannel, PipeChannel};
+use channel_testkit::asleep::asleep;
 use channel_testkit::{child, fds, recording::Recorder, watchdog};
 use rustix::fs::{CWD, Mode, OFlags, fcntl_getfl, fcntl_setfl, mknodat, open};
 use rustix::io::{FdFlags, fcntl_getfd};
 use rustix::pipe::{PipeFlags, pipe_with};
-
-/// Runs `body` on a thread of its own and returns once that sleeps, as /proc sees it; the tests hold all the same if it does
-/// not sleep yet.
-fn asleep<'scope, T: Send + 'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    body: impl FnOnce() -> T + Send + 'scope,
-) -> thread::ScopedJoinHandle<'scope, T> {
-    let (tell, told) = std::sync::mpsc::channel();
-    let handle = scope.spawn(move || {
-        tell.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
-        drop(tell);
-        body()
-    });
-    let stat = std::path::Path::new("/proc").join(told.recv().unwrap()).join("stat");
-    let mut seen = 0;
-    while seen < 3 && !handle.is_finished() {
-        let stat = std::fs::read_to_string(&stat).unwrap_or_default();
-        seen = if stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S')) { seen + 1 } else { 0 };
-        thread::sleep(std::time::Duration::from_micros(100));
-    }
-    handle
-}
 
 /// A pair over FIFOs of the file system, where the kernel refuses `RWF_NOWAIT`.
 fn fifo_pair() -> (PipeChannel, PipeChannel) {

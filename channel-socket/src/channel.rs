@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use channel_core::{
-    AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Interests, Limits,
-    Mode, Name, ReadFlags, Readiness, Removed, Result, Shutdown, WakeFd, WriteFlags, check_read, check_write,
+    AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Limits, Mode, Name,
+    News, ReadFlags, Readiness, Removed, Result, Shutdown, WaitQueue, WriteFlags, check_read, check_write,
     syscall_span,
 };
 use rustix::io::{Errno, retry_on_intr};
@@ -52,7 +52,9 @@ pub struct SocketChannel {
     write_ended: AtomicBool,
     /// Whether `TCP_CORK` is set; held while it is changed, so that a flush cannot cork again what was just uncorked.
     corked: Mutex<bool>,
-    wake: WakeFd,
+    /// Writers of a unix socket that sleep: poll(2) does not tell them that their own side was shut down (`unix_poll` looks at the
+    /// receiving side only).
+    sleepers: WaitQueue,
     received: Received,
     failure: Failure,
     handlers: FdHandlers,
@@ -80,7 +82,7 @@ impl SocketChannel {
             read_ended: AtomicBool::new(false),
             write_ended: AtomicBool::new(false),
             corked: Mutex::new(false),
-            wake: WakeFd::default(),
+            sleepers: WaitQueue::default(),
             received: Received::default(),
             failure: Failure::default(),
             handlers: FdHandlers::default(),
@@ -189,7 +191,7 @@ impl SocketChannel {
             return Ok(());
         }
         let ended = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
-        self.wake.wake();
+        self.sleepers.wake(News::WRITE);
         self.handlers.schedule(Direction::Write);
         match ended {
             // The connection is gone; why is in the error the socket holds, and what that is told here is told nowhere else.
@@ -369,7 +371,7 @@ impl Channel for SocketChannel {
             self.handlers.schedule(Direction::Read);
         }
         if write {
-            self.wake.wake();
+            self.sleepers.wake(News::WRITE);
             self.handlers.schedule(Direction::Write);
         }
         match done {
@@ -397,20 +399,16 @@ impl Channel for SocketChannel {
     }
 
     fn readiness(&self, direction: Direction) -> Readiness {
-        let mut interests = Interests::new();
-        // poll(2) does not tell the writer of a unix socket that its own side was shut down (`unix_poll` looks at the
-        // receiving side only). Asked for before looking at the flag, so that no wake-up falls in between.
-        if self.unix && direction == Direction::Write {
-            self.wake.add_to(&mut interests);
-        }
+        let writes_unix = self.unix && direction == Direction::Write;
+        let ticket = writes_unix.then(|| self.sleepers.ticket().heeding(News::WRITE));
         let ended = match direction {
             Direction::Read => self.read_ended.load(Ordering::Acquire) || self.received.lost().is_some(),
             Direction::Write => self.write_ended.load(Ordering::Acquire),
         };
         match self.fd.load() {
             Some(fd) if !ended => {
-                interests.add(&fd, direction);
-                Readiness::Wait(interests)
+                let answer = Readiness::wait_for(&fd, direction);
+                if let Some(ticket) = ticket { answer.with_ticket(ticket) } else { answer }
             }
             _ => Readiness::Ready,
         }

@@ -4,12 +4,12 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use channel_core::{
     Channel, ChannelExt, Direction, ErrorKind, Features, ReadFlags, Readiness, Shutdown, WriteFlags, describe,
 };
 use channel_socket::{SocketAddress, SocketChannel, SocketListener};
+use channel_testkit::asleep::asleep;
 use channel_testkit::watchdog;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::net::sockopt;
@@ -29,28 +29,6 @@ fn over_both(name: &str, test: impl Fn(SocketChannel, SocketChannel)) {
         let (near, far) = tcp_pair();
         test(near, far);
     });
-}
-
-/// Runs `body` on a thread of its own and returns once that sleeps, as /proc sees it; the tests hold all the same if it does
-/// not sleep yet.
-fn asleep<'scope, T: Send + 'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    body: impl FnOnce() -> T + Send + 'scope,
-) -> thread::ScopedJoinHandle<'scope, T> {
-    let (tell, told) = std::sync::mpsc::channel();
-    let handle = scope.spawn(move || {
-        tell.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
-        drop(tell);
-        body()
-    });
-    let stat = std::path::Path::new("/proc").join(told.recv().unwrap()).join("stat");
-    let mut seen = 0;
-    while seen < 3 && !handle.is_finished() {
-        let stat = std::fs::read_to_string(&stat).unwrap_or_default();
-        seen = if stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S')) { seen + 1 } else { 0 };
-        thread::sleep(Duration::from_micros(100));
-    }
-    handle
 }
 
 /// Writes, to a peer that does not read, until that fails. The system may take some bytes after all, in its own time, but not for ever.

@@ -277,16 +277,16 @@ impl Server {
     }
 }
 
-/// Serves `clients` clients and a few that do not behave at `address`, in this process, to the end.
+/// Serves `clients` clients, `at_once` of them at a time, and a few that do not behave at `address`, in this process, to the end.
 ///
 /// # Errors
 /// What went wrong, at either end; also a loop that did not sleep when there was nothing to do.
-pub fn serve(address: &SocketAddress, clients: usize) -> Result<Summary, Failure> {
+pub fn serve(address: &SocketAddress, clients: usize, at_once: usize) -> Result<Summary, Failure> {
     let (client_stack, server_stack) = echo::stacks()?;
     let listener = Arc::new(SocketListener::bind(address)?);
     let server = Server::new(Arc::clone(&listener), server_stack)?;
     let connected = Clients::connect(listener.local_address(), clients)?;
-    let running = connected.start(client_stack, Arc::clone(&listener));
+    let running = connected.start(at_once, client_stack, Arc::clone(&listener));
     let served = run(server);
     listener.close(); // where the server failed, its clients are told
     let told = running.join().map_err(|_| "the clients panicked")?;
@@ -309,7 +309,7 @@ fn run(server: Server) -> Result<Summary, Failure> {
 }
 
 fn main() -> Result<(), Failure> {
-    let summary = serve(&SocketAddress::Inet(([127, 0, 0, 1], 0).into()), 50)?;
+    let summary = serve(&SocketAddress::Inet(([127, 0, 0, 1], 0).into()), 50, 50)?;
     println!("{summary}");
     Ok(())
 }

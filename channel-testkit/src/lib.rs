@@ -26,6 +26,7 @@
 
 pub mod adverse;
 pub mod aio_context;
+pub mod asleep;
 pub mod child;
 pub mod fds;
 pub mod patience;

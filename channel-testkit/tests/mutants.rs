@@ -16,8 +16,8 @@ use std::time::Duration;
 use broken::Mutant;
 use broken::parts::{Ahead, Held, Hello, bare_handlers, bytes_of, gated_memory, lock, memory, room};
 use channel_core::{
-    AioChange, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, Features, MemoryChannel, ReadFlags,
-    Readiness, Removed, Result, WriteFlags,
+    AioChange, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, Features, Interests, MemoryChannel,
+    ReadFlags, Readiness, Removed, Result, WriteFlags,
 };
 use channel_socket::SocketChannel;
 use channel_testkit::suite::Mode::{Blocking, NonBlocking};
@@ -631,6 +631,20 @@ mutants! {
     });
     /// No reasons.
     f2 in Blocking says "no reason is given": |options| near(options, |near| near.on_why_not(|_, _| None));
+    /// Who sleeps hears of nothing that is left in the layer.
+    w10_asleep in NonBlocking says "while one was asleep": |options| {
+        let (near, far) = memory(options);
+        let near = Mutant::over(deflate::deflate(Box::new(near), options.limits.clone()));
+        let deaf = near.on_readiness(|inner, direction| match inner.readiness(direction) {
+            Readiness::Ready => Readiness::Ready,
+            Readiness::Wait(heard) => {
+                let mut deaf = Interests::new();
+                heard.iter().for_each(|interest| deaf.add(&interest.fd, interest.direction));
+                Readiness::Wait(deaf).with_deadline(heard.deadline())
+            }
+        });
+        (deaf, deflate::deflate(Box::new(far), options.limits.clone()))
+    };
     /// What was read ahead does not count.
     q1 in NonBlocking says "waiting for bytes that were sent": |options| {
         let (near, far) = memory(options);

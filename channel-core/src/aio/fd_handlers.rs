@@ -1,10 +1,12 @@
 //! The handlers of a leaf channel, which lie on its descriptor.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use super::{AioChange, AioHandler, Callback, Registration, Removed, Timer};
+use super::polled::{Poll, Polled, Status};
+use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed, Timer};
 use crate::{Direction, Error, ErrorKind, Interest, Result};
 
 /// The two handlers of a leaf channel, one per direction, kept so that they can be changed and cleared.
@@ -33,143 +35,84 @@ pub struct FdHandlers {
 #[derive(Debug)]
 struct OnFd {
     registration: Arc<Registration>,
-    /// What is polled; `None` where nothing needs polling. The lock is held while the loop is told of a change, and never while a
-    /// handler runs.
-    polled: Mutex<Option<Interest>>,
-    /// Whether the loop polls.
-    armed: AtomicBool,
-    /// Whether the channel was called since the handler was last called.
-    called: AtomicBool,
-    /// Whether the last call of the handler went without one.
-    idle: AtomicBool,
-    /// The direction has ended, as far as the last call knew.
-    over: AtomicBool,
-    /// The channel let go of it.
-    removed: AtomicBool,
-    /// Off the loop until this timer runs.
+    polled: Polled<OnLoop>,
+    /// Off the loop until this runs.
     pause: Mutex<Option<Timer>>,
 }
 
+/// What its loop polls.
+struct OnLoop {
+    context: Arc<dyn AioContext>,
+    interest: Interest,
+    callback: Callback,
+}
+
+impl Poll for OnLoop {
+    fn poll(&self, polls: bool) -> Result<()> {
+        let callback = polls.then(|| Arc::clone(&self.callback));
+        self.context.set_fd_handler(&self.interest.fd, self.interest.direction, callback)
+    }
+}
+
+impl fmt::Debug for OnLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnLoop").field(&self.interest).finish()
+    }
+}
+
 impl OnFd {
-    fn new(registration: Arc<Registration>, polled: Option<Interest>) -> Arc<Self> {
-        Arc::new(Self {
-            registration,
-            polled: Mutex::new(polled),
-            armed: AtomicBool::new(false),
-            called: AtomicBool::new(false),
-            idle: AtomicBool::new(false),
-            over: AtomicBool::new(false),
-            removed: AtomicBool::new(false),
-            pause: Mutex::default(),
-        })
-    }
-
-    fn arm(self: &Arc<Self>) -> Result<()> {
-        let polled = self.polled();
-        let Some(interest) = &*polled else { return Ok(()) };
-        if !self.armed.load(Ordering::Relaxed) && !self.is_off() {
-            self.set(interest, Some(self.callback()))?;
-            self.armed.store(true, Ordering::SeqCst);
-        }
-        Ok(())
-    }
-
-    /// Takes the handler off the loop, unless the channel was called meanwhile and goes on.
-    fn disarm(&self) {
-        let polled = self.polled();
-        let Some(interest) = &*polled else { return };
-        // First, so that a call which misses this store is seen below; `called` looks in the opposite order.
-        if !self.armed.swap(false, Ordering::SeqCst) {
-            return;
-        }
-        if self.called.load(Ordering::SeqCst) && !self.is_off() {
-            self.armed.store(true, Ordering::SeqCst);
-            return;
-        }
-        // The loop may have gone first; there is nothing to clear then.
-        let _ = self.set(interest, None);
-    }
-
-    /// Whether its loop is not to poll, whoever calls the channel.
-    fn is_off(&self) -> bool {
-        self.over.load(Ordering::SeqCst) || self.removed.load(Ordering::SeqCst) || self.pause().is_some()
-    }
-
-    fn set(&self, interest: &Interest, callback: Option<Callback>) -> Result<()> {
-        self.registration.context().set_fd_handler(&interest.fd, interest.direction, callback)
-    }
-
-    fn callback(self: &Arc<Self>) -> Callback {
-        let this = Arc::downgrade(self);
-        Arc::new(move || {
-            if let Some(this) = this.upgrade() {
-                this.fire();
-            }
+    fn new(registration: Arc<Registration>, interest: Option<Interest>) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let this = Weak::clone(this);
+            let callback: Callback = Arc::new(move || {
+                if let Some(this) = this.upgrade() {
+                    this.fire();
+                }
+            });
+            let context = Arc::clone(registration.context());
+            let polled = Polled::new(interest.map(|interest| OnLoop { context, interest, callback }));
+            Self { registration, polled, pause: Mutex::default() }
         })
     }
 
     fn fire(&self) {
-        if self.called.swap(false, Ordering::SeqCst) {
-            self.idle.store(false, Ordering::Relaxed); // the task that it woke the last time made its call since
-        }
-        let _counted = Counted(self);
+        self.polled.change(Status::begins);
+        let _ends = Ends(self);
         self.registration.run();
-    }
-
-    fn called(self: &Arc<Self>) {
-        self.called.store(true, Ordering::SeqCst);
-        if !self.armed.load(Ordering::SeqCst) {
-            // It was on this loop before; should that refuse it now, the next call tries again.
-            let _ = self.arm();
-        }
     }
 
     /// The direction has ended, which a call has told: perhaps one of somebody else than the handler waits for.
     fn end(&self) {
-        if !self.over.swap(true, Ordering::SeqCst) {
-            self.disarm();
+        if !self.polled.change(|status| status | Status::OVER).contains(Status::OVER) {
             self.registration.tell();
         }
     }
 
-    fn remove(&self) {
-        self.removed.store(true, Ordering::SeqCst);
-        self.disarm();
-    }
-
     fn pause_until(self: &Arc<Self>, until: Instant) {
+        let before = self.pause().take();
+        drop(before); // which would end this one
+        // First: the timer may run before it is known here.
+        self.polled.change(|status| status | Status::PAUSED);
         let this = Arc::downgrade(self);
         let timer = Timer::set(self.registration.context(), until, move || {
-            let Some(this) = this.upgrade() else { return };
-            let over = this.pause().take();
-            drop(over);
-            this.called();
+            if let Some(this) = this.upgrade() {
+                this.polled.change(|status| (status - Status::PAUSED).called());
+            }
         });
-        let old = self.pause().replace(timer);
-        drop(old);
-        self.disarm();
+        *self.pause() = Some(timer);
     }
 
     fn pause(&self) -> MutexGuard<'_, Option<Timer>> {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn polled(&self) -> MutexGuard<'_, Option<Interest>> {
-        self.polled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Counts a call of the handler when it ends, by a panic too: that may come again and again.
-struct Counted<'a>(&'a OnFd);
+/// Notes a call of the handler when it ends, by a panic too: that may come again and again.
+struct Ends<'a>(&'a OnFd);
 
-impl Drop for Counted<'_> {
+impl Drop for Ends<'_> {
     fn drop(&mut self) {
-        let Self(there) = self;
-        if there.called.load(Ordering::SeqCst) {
-            there.idle.store(false, Ordering::Relaxed);
-        } else if there.idle.swap(true, Ordering::Relaxed) {
-            there.disarm();
-        }
+        self.0.polled.change(Status::ends);
     }
 }
 
@@ -222,15 +165,15 @@ impl FdHandlers {
                         self.held().push(handler);
                     }
                     if let Some(there) = slot {
-                        there.called();
+                        there.polled.change(Status::called);
                     }
                     continue;
                 }
             };
             take(slot, &mut removed);
             if let (Some(new), Ok(())) = (new, &done) {
-                done = new.arm();
-                if new.polled().is_none() {
+                done = new.polled.settle();
+                if new.polled.is_always_due() {
                     new.registration.schedule();
                 }
                 *slot = Some(new);
@@ -261,12 +204,11 @@ impl FdHandlers {
             if let Some(there) = there {
                 if over && towards == direction {
                     there.end();
-                    continue;
+                } else if towards == direction {
+                    there.polled.change(Status::called_and_goes_on);
+                } else {
+                    there.polled.change(Status::called);
                 }
-                if towards == direction {
-                    there.over.store(false, Ordering::SeqCst);
-                }
-                there.called();
             }
         }
     }
@@ -291,8 +233,7 @@ impl FdHandlers {
     pub fn let_go(&self, direction: Direction) {
         let there = self.lock(direction).clone();
         if let Some(there) = there {
-            there.end();
-            *there.polled() = None;
+            there.polled.change(|status| status | Status::OVER | Status::LET_GO);
             there.registration.schedule(); // whoever knew of an end before
         }
     }
@@ -326,71 +267,12 @@ impl FdHandlers {
 fn take(slot: &mut Option<Arc<OnFd>>, removed: &mut Removed) {
     if let Some(old) = slot.take() {
         removed.add(Arc::clone(&old.registration));
-        old.remove();
+        old.polled.change(|status| status | Status::REMOVED);
     }
 }
 
 impl Drop for FdHandlers {
     fn drop(&mut self) {
         self.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-    use std::sync::mpsc;
-    use std::thread;
-    use std::time::Duration;
-
-    use rustix::event::{EventfdFlags, eventfd};
-
-    use super::*;
-    use crate::EventLoop;
-
-    /// Runs `body` on a thread of its own and returns once that sleeps, as /proc sees it; the tests hold all the same if it does
-    /// not sleep yet.
-    fn asleep<'scope>(
-        scope: &'scope thread::Scope<'scope, '_>,
-        body: impl FnOnce() + Send + 'scope,
-    ) -> thread::ScopedJoinHandle<'scope, ()> {
-        let (tell, told) = mpsc::channel();
-        let handle = scope.spawn(move || {
-            tell.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
-            drop(tell);
-            body();
-        });
-        let stat = Path::new("/proc").join(told.recv().unwrap()).join("stat");
-        let mut seen = 0;
-        while seen < 3 && !handle.is_finished() {
-            let stat = fs::read_to_string(&stat).unwrap_or_default();
-            seen = if stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S')) { seen + 1 } else { 0 };
-            thread::yield_now();
-        }
-        handle
-    }
-
-    #[test]
-    fn a_call_made_while_the_handler_is_taken_off_its_loop_keeps_it_there() {
-        let event_loop = EventLoop::new().unwrap();
-        let fd = Arc::new(eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
-        let registration = Registration::new(AioHandler::new(event_loop.clone(), || ()));
-        let there = OnFd::new(registration, Some(Interest { fd, direction: Direction::Read }));
-        there.arm().unwrap();
-        there.fire(); // the first call of the handler in which nobody calls the channel
-        let change = there.polled(); // held by whoever tells the loop of a change
-        thread::scope(|scope| {
-            // The second: it finds that nobody called, and waits to take the handler off.
-            let calling = asleep(scope, || there.fire());
-            there.called();
-            drop(change);
-            calling.join().unwrap();
-        });
-        assert!(there.armed.load(Ordering::SeqCst));
-        assert_eq!(event_loop.run_once(Some(Duration::ZERO)).unwrap(), 1, "calls of a handler that is due");
-        there.fire();
-        there.fire();
-        assert_eq!(event_loop.run_once(Some(Duration::ZERO)).unwrap(), 0, "calls of one that nobody needs");
     }
 }

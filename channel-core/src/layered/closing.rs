@@ -85,7 +85,6 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         let attempt = Attempt(closing);
         if !self.facts.has(Facts::CLOSING) {
             self.facts.set(Facts::CLOSING, true);
-            self.parting.wake();
             self.handlers.begin_close(&*self.inner);
             // Reading and writing are over: who waits for either is told.
             self.handlers.schedule(Direction::Read);

@@ -12,8 +12,8 @@ use super::reading::Reader;
 use super::state::{Facts, SharedFacts};
 use super::writing::{Outlet, Writer};
 use crate::{
-    Buffer, Channel, Direction, Error, ErrorKind, Features, Interests, Limits, Mode, Name, Readiness, Removed, Result,
-    WakeFd,
+    Buffer, Channel, Direction, Error, ErrorKind, Features, Limits, Mode, Name, News, Readiness, Removed, Result,
+    WaitQueue,
 };
 
 /// What a layer is made of, shared with the callbacks it gives to event loops.
@@ -34,8 +34,8 @@ pub(super) struct Core<D, E> {
     pub(super) handshake_deadline: OnceLock<Instant>,
     /// When the peer's silence behind our end has lasted too long.
     pub(super) silence: Mutex<Option<Instant>>,
-    /// Wakes a reader that went to sleep before silence was measured.
-    pub(super) parting: WakeFd,
+    /// Threads that sleep until calls of others, or the inner channel, give them something to do.
+    pub(super) sleepers: WaitQueue,
     pub(super) closing: Closing,
 }
 
@@ -239,7 +239,6 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if matches!(self.ending, Ending::ClosingHandshake { .. }) {
             self.start_silence();
             self.facts.set(Facts::AWAITS_END, true);
-            self.parting.wake();
         }
         self.facts.set(Facts::BELOW_OPEN, self.features.contains(Features::CLOSE_WRITE));
         Ok(())
@@ -313,9 +312,10 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     }
 
     pub(super) fn readiness(&self, direction: Direction) -> Readiness {
+        let ticket = self.sleepers.ticket(); // before the look at what the answer depends on
         let facts = self.facts.load();
         if facts.contains(Facts::CLOSING) && direction == Direction::Write && !facts.contains(Facts::CLOSED) {
-            return self.closing_readiness(facts);
+            return self.closing_readiness(facts).with_ticket(ticket.heeding(News::all()));
         }
         let done = match direction {
             Direction::Read => Facts::CLOSING | Facts::HELD | Facts::READ_DONE,
@@ -327,26 +327,26 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         }
         let below = if facts.contains(Facts::LEAVING) { Direction::Write } else { direction };
         let mut answer = self.inner.readiness(below);
-        let mut facts = facts;
-        if direction == Direction::Read && facts.contains(Facts::SHAKES_HANDS) && !facts.contains(Facts::AWAITS_END) {
-            let mut parting = Interests::new();
-            self.parting.add_to(&mut parting);
-            facts = self.facts.load(); // after that, so that an end in between is seen here or wakes
-            if facts.contains(Facts::CLOSING) {
-                return Readiness::Ready;
-            }
-            if !facts.contains(Facts::AWAITS_END) {
-                answer = answer.or(Readiness::Wait(parting));
-            }
-        }
+        let mut heeds = News::WRITE;
         if direction == Direction::Read {
+            heeds = News::READ;
             if facts.contains(Facts::UNSENT) {
                 answer = answer.or(self.inner.readiness(Direction::Write));
+            } else if !facts.contains(Facts::LEAVING) {
+                heeds |= News::UNSENT;
             }
             answer = answer.with_deadline(self.silence(facts));
         }
         let handshake = if facts.contains(Facts::OPEN) { None } else { self.handshake_deadline.get() };
-        answer.with_deadline(handshake.copied())
+        answer.with_deadline(handshake.copied()).with_ticket(ticket.heeding(heeds))
+    }
+
+    /// Tells who sleeps what was left for them. Each public call ends with this, and whatever else changes facts.
+    fn tell_sleepers(&self) {
+        let news = self.facts.take_news();
+        if !news.is_empty() {
+            self.sleepers.wake(news);
+        }
     }
 }
 
@@ -357,6 +357,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if self.facts.has(Facts::BELOW_OPEN) {
             self.end_below();
         }
+        self.tell_sleepers(); // with a fence, where there are news: the look for handlers comes behind what they look at
         if !self.handlers.any() {
             return;
         }
@@ -434,6 +435,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             let Some(core) = core.upgrade() else { return };
             if direction == Direction::Write {
                 core.push_unsent(); // for as long as there is something, this event is set, and tells who waits for it to be gone
+                core.tell_sleepers();
             }
             if core.facts.has(Facts::CLOSING) {
                 // Who closes waits for this, and may use the write handler for it; who reads or writes was told of the end.

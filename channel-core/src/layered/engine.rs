@@ -424,3 +424,27 @@ impl<'s, 'b> Source<'s, 'b> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_behind_held_bytes_stays_behind_them() {
+        let (mut taken, mut held) = (Vec::new(), Buffer::new());
+        let mut take = |bytes: &[u8]| {
+            taken.extend_from_slice(bytes);
+            bytes.len()
+        };
+        let mut sink = Sink::lend(&mut take, &mut held);
+        sink.space(3)[..3].copy_from_slice(b"abc");
+        sink.commit(3); // into what is held: a borrower has no memory of its own
+        assert!(sink.is_full() && sink.has_some());
+        sink.put(b"de");
+        sink.drain_held();
+        assert!(!sink.is_full());
+        sink.put(b"f");
+        assert_eq!(sink.filled(), 6);
+        assert_eq!((taken.as_slice(), held.len()), (&b"abcdef"[..], 0));
+    }
+}

@@ -1,6 +1,6 @@
 //! Handlers set on a layer: forwarded down, and scheduled for what the layer itself holds.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -167,6 +167,8 @@ impl Handlers {
             (slots.reads, slots.pushes) = (false, false);
         }
         self.any.store(slots.driver().is_some(), Ordering::Release);
+        // The caller looks at the facts next; who sets one looks here afterwards, with a fence in between, too.
+        fence(Ordering::SeqCst);
         drop(slots);
         drop(timers);
         // What was removed may do anything when it is dropped: not under the lock.

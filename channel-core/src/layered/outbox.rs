@@ -170,6 +170,23 @@ mod loom_tests {
     }
 
     #[test]
+    fn a_reply_that_meets_one_who_only_tried_for_the_lock_is_sent() {
+        loom::model(|| {
+            let replies = Arc::new(Mutex::new(Vec::new()));
+            let outbox = Arc::new(Outbox::new(Side { replies: Arc::clone(&replies), sent: Vec::new() }));
+            let trying = {
+                let outbox = Arc::clone(&outbox);
+                thread::spawn(move || outbox.try_with(|_| thread::yield_now(), tend))
+            };
+            replies.lock().unwrap().push(1);
+            outbox.post(tend);
+            trying.join().unwrap();
+            let sent = outbox.with(|side| side.sent.clone(), |_| panic!("a note was left lying"));
+            assert_eq!(sent, [1]);
+        });
+    }
+
+    #[test]
     fn a_reply_that_meets_two_writers_is_sent() {
         model(2, 1);
     }

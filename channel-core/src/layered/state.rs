@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bitflags::bitflags;
 
+use crate::News;
+
 bitflags! {
     /// Facts about a layer. Those about a direction are written under that direction's lock.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,26 @@ bitflags! {
         const REFUSED = 1 << 19;
         /// The stream to us ended because the peer was silent for too long behind our end.
         const SILENT = 1 << 20;
+        /// Something was set that who sleeps in a read depends on, and nobody has told yet.
+        const NEWS_READ = 1 << 21;
+        /// Likewise for who sleeps in a write, or in `close`.
+        const NEWS_WRITE = 1 << 22;
+        /// Likewise: output that the inner channel did not take.
+        const NEWS_UNSENT = 1 << 23;
+    }
+}
+
+impl Facts {
+    /// What is news when these are set.
+    fn news(self) -> Self {
+        let mut news = Self::empty();
+        news.set(Self::NEWS_READ, self.intersects(Self::OPEN | Self::HELD | Self::READ_DONE | Self::AWAITS_END));
+        news.set(Self::NEWS_WRITE, self.contains(Self::WRITE_DONE));
+        news.set(Self::NEWS_UNSENT, self.intersects(Self::UNSENT | Self::LEAVING));
+        if self.intersects(Self::CLOSING | Self::CLOSE_READS | Self::CLOSE_WRITES | Self::CLOSED) {
+            news |= Self::NEWS_READ | Self::NEWS_WRITE;
+        }
+        news
     }
 }
 
@@ -70,11 +92,27 @@ impl SharedFacts {
         self.load().contains(facts)
     }
 
+    /// Takes the news that nobody has told yet; touches the shared word only where there are any.
+    pub(super) fn take_news(&self) -> News {
+        const ALL: Facts = Facts::NEWS_READ.union(Facts::NEWS_WRITE).union(Facts::NEWS_UNSENT);
+        if !self.load().intersects(ALL) {
+            return News::empty();
+        }
+        let taken = Facts::from_bits_retain(self.0.fetch_and(!ALL.bits(), Ordering::AcqRel));
+        let mut news = News::empty();
+        news.set(News::READ, taken.contains(Facts::NEWS_READ));
+        news.set(News::WRITE, taken.contains(Facts::NEWS_WRITE));
+        // Who was at it may have sent it since.
+        news.set(News::UNSENT, taken.contains(Facts::NEWS_UNSENT) && taken.intersects(Facts::UNSENT | Facts::LEAVING));
+        news
+    }
+
     /// Sets or clears `facts`; touches the shared word only where something changes.
     pub(super) fn set(&self, facts: Facts, to: bool) {
         if to {
-            if !self.has(facts) {
-                self.0.fetch_or(facts.bits(), Ordering::AcqRel);
+            let new = facts - self.load();
+            if !new.is_empty() {
+                self.0.fetch_or((facts | new.news()).bits(), Ordering::AcqRel);
             }
         } else if self.load().intersects(facts) {
             self.0.fetch_and(!facts.bits(), Ordering::AcqRel);

@@ -1,7 +1,7 @@
 //! The clients: blocking stacks, a thread each, beside the event loop that serves them.
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, ScopedJoinHandle};
 
 use channel_stack::{
@@ -35,17 +35,29 @@ impl Clients {
         Ok(Self { polite, greedy: connect(0)?, silent: connect(0)? })
     }
 
-    /// Starts them all, and closes the listener once they are done, which is how the server's loop knows.
-    pub(crate) fn start(self, stack: ClientStack, listener: Arc<SocketListener>) -> JoinHandle<Result<(), Failure>> {
+    /// Starts them, `at_once` of the polite ones at a time in the order in which they connected, and closes the listener once they are
+    /// done, which is how the server's loop knows.
+    pub(crate) fn start(
+        self,
+        at_once: usize,
+        stack: ClientStack,
+        listener: Arc<SocketListener>,
+    ) -> JoinHandle<Result<(), Failure>> {
         thread::spawn(move || {
-            let stack = &stack;
+            let (stack, polite) = (&stack, &Mutex::new(self.polite.into_iter().enumerate()));
+            let next = move || polite.lock().unwrap_or_else(PoisonError::into_inner).next();
             let result = thread::scope(|scope| {
                 let mut under_way: Vec<ScopedJoinHandle<'_, Result<(), Failure>>> = Vec::new();
                 let (tell, told) = mpsc::channel();
                 under_way.push(scope.spawn(|| keep_silent(self.silent, tell)));
                 under_way.push(scope.spawn(move || be_greedy(open(stack, self.greedy)?, told)));
-                for (number, socket) in self.polite.into_iter().enumerate() {
-                    under_way.push(scope.spawn(move || converse(open(stack, socket)?, number as u64)));
+                for _ in 0..at_once {
+                    under_way.push(scope.spawn(move || {
+                        while let Some((number, socket)) = next() {
+                            converse(open(stack, socket)?, number as u64)?;
+                        }
+                        Ok(())
+                    }));
                 }
                 under_way.into_iter().try_for_each(|client| client.join().map_err(|_| "a client panicked")?)
             });

@@ -224,7 +224,7 @@ impl End {
     }
 
     /// As [`fill`](Self::fill), up to the first would-block.
-    fn fill_once(&self, from: usize, most: usize) -> usize {
+    pub(super) fn fill_once(&self, from: usize, most: usize) -> usize {
         let mut taken = 0;
         while taken < most {
             let piece = stream(from + taken, 4096.min(most - taken));

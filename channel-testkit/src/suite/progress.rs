@@ -27,7 +27,7 @@ pub fn w9_a_writer_whose_peer_does_not_read_is_told(setup: &Setup) {
 }
 
 /// \[W10\] No stall without flush: a program that writes, never flushes, and then only reads gets every byte out, through
-/// whatever small buffers lie below.
+/// whatever small buffers lie below, and whether its reader slept already or not.
 pub fn w10_no_stall_without_flush(setup: &Setup) {
     let (near, far) = setup.small_pair();
     let mut taken = 0;
@@ -62,6 +62,24 @@ pub fn w10_no_stall_without_flush(setup: &Setup) {
     let answering = in_background(&far, |far| far.put(b"!"));
     assert_eq!(reading.join(), b"!");
     answering.join_while_reading(&near);
+
+    // And where what was left leaves no trace in the reader's own calls.
+    for corked in [false, true] {
+        let (near, far) = setup.small_pair();
+        let reading = in_background(&near, |near| near.take(1));
+        reading.until_asleep();
+        near.set_cork(corked);
+        let taken = near.fill_once(0, 8 * 1024);
+        near.set_cork(false);
+        setup.step(match corked {
+            true => "the peer waits for what another thread uncorked while one was asleep in a read",
+            false => "the peer waits for what another thread wrote without waiting while one was asleep in a read",
+        });
+        assert_stream(0, &far.take(taken));
+        let answering = in_background(&far, |far| far.put(b"!"));
+        assert_eq!(reading.join(), b"!");
+        answering.join_while_reading(&near);
+    }
 }
 
 /// \[W11\] Reading never depends on writing being possible: a peer that makes us reply and never reads cannot freeze a reader.

@@ -1,6 +1,6 @@
 //! Cases that failed once, each as small as it was found, and what was wrong.
 
-use super::search::{replay, replay_waking_sleepers};
+use super::search::replay;
 
 /// The wrapper waited, behind the handshake, for session tickets that nobody read.
 #[test]
@@ -132,9 +132,8 @@ fn unread_input_and_unsent_output_do_not_spin() {
 
 /// The rest of a request that `set_cork(false)` could not push was never sent, because the one who waited slept already.
 #[test]
-#[ignore = "a reader that sleeps already is not woken for what another thread leaves without waiting; see W10"]
 fn a_sleeping_reader_sends_the_rest_of_a_request() {
-    replay_waking_sleepers(
+    replay(
         "leaf memory 1061
          layers ws client
          limits linger 60000 ms, queued 262144, input 262144

@@ -88,8 +88,6 @@ pub(crate) struct Model {
     top_shakes: bool,
     leaf: Leaf,
     linger: Duration,
-    /// A reader that sleeps already must see to what other threads leave.
-    wakes_sleepers: bool,
     pub(crate) stage: Stage,
     /// Counts everything that happened.
     pub(crate) steps: u64,
@@ -117,8 +115,8 @@ struct End {
     come: [u64; 2],
     last_come: Option<Instant>,
     corked: bool,
-    /// When bytes may last have been left that nobody was about to push.
-    left_at: Option<u64>,
+    /// Bytes may have been left that nobody was about to push.
+    has_left: bool,
     close_write: Ended,
     close_write_began: Option<Instant>,
     close: Ended,
@@ -164,7 +162,6 @@ struct Thread {
 struct Now {
     call: Call,
     began: Instant,
-    step: u64,
     is_closing: bool,
     closed_write: bool,
     blocking: bool,
@@ -185,7 +182,7 @@ pub(crate) enum Stall {
 }
 
 impl Model {
-    pub(crate) fn new(case: &Case, wakes_sleepers: bool) -> Self {
+    pub(crate) fn new(case: &Case) -> Self {
         let end = |index: usize| {
             let waits = case.ends[index].waits;
             End {
@@ -202,7 +199,6 @@ impl Model {
             top_shakes: case.protocols().last().is_some_and(Layer::shakes_hands),
             leaf: case.leaf,
             linger: case.bounds.linger,
-            wakes_sleepers,
             stage: Stage::Play,
             steps: 0,
             fault: None,
@@ -266,7 +262,6 @@ impl Model {
 
     pub(crate) fn begin(&mut self, end: usize, thread: usize, call: Call) {
         self.steps += 1;
-        let step = self.steps;
         let this = &mut self.ends[end];
         match call {
             Call::Write { len, .. } => this.offered[thread] = this.taken[thread] + len as u64,
@@ -296,7 +291,6 @@ impl Model {
         let now = Now {
             call,
             began: Instant::now(),
-            step,
             is_closing: this.is_closing,
             closed_write: this.close_write == Ended::Done,
             blocking: this.blocking,
@@ -346,7 +340,6 @@ impl Model {
 
     /// What the call has changed.
     fn note(&mut self, end: usize, thread: usize, now: &Now, outcome: Outcome, come: Option<[u64; 2]>) {
-        let step = self.steps;
         let stage = self.stage;
         let this = &mut self.ends[end];
         match (now.call, outcome) {
@@ -356,16 +349,16 @@ impl Model {
                 let alone =
                     this.threads[1 - thread].now.is_none_or(|other| other.call.turn() != Some(Direction::Write));
                 if !(drained && alone && matches!(now.call, Call::Write { waits: true, .. })) {
-                    this.left_at = Some(step);
+                    this.has_left = true;
                 }
             }
             (Call::Cork(cork), _) => {
                 this.corked = cork;
-                this.left_at = Some(step);
+                this.has_left = true;
             }
-            (Call::Flush, Ok(_)) => this.left_at = None,
+            (Call::Flush, Ok(_)) => this.has_left = false,
             (Call::CloseWrite, Ok(_)) => {
-                this.left_at = None;
+                this.has_left = false;
                 this.close_write = Ended::Done;
             }
             (Call::Close(_), outcome) => {
@@ -625,16 +618,8 @@ impl Model {
     /// Whether an end may keep bytes that it took, because nobody is there to push them.
     fn may_hold(&self, end: usize) -> bool {
         let this = &self.ends[end];
-        let Some(left_at) = this.left_at else { return this.corked };
-        if this.corked {
-            return true;
-        }
-        let pushes = |now: &Now| {
-            let sleeps = this.waits_in_calls && now.blocking && now.step < left_at;
-            now.call.waits() && (now.call.turn() != Some(Direction::Read) || !sleeps || self.wakes_sleepers)
-        };
-        let pushed = this.threads.iter().filter_map(|thread| thread.now.as_ref()).any(pushes);
-        !(pushed || this.pushes_by_itself)
+        let waits = |thread: &Thread| thread.now.as_ref().is_some_and(|now| now.call.waits());
+        this.corked || (this.has_left && !this.pushes_by_itself && !this.threads.iter().any(waits))
     }
 
     /// Who is where, and what has gone.

@@ -21,15 +21,6 @@ use super::model::{Call, Model, SIDES, Stage, Stall};
 use super::stack;
 use super::waiting::{Waiting, lock, try_lock};
 
-/// How a case is played.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
-    /// How long all threads may sleep where something must happen.
-    pub(crate) patience: Duration,
-    /// A reader that sleeps already must see to what other threads leave without waiting.
-    pub(crate) sleepers: bool,
-}
-
 /// How long all threads sleep before the test looks whether anything can happen.
 const QUIET: Duration = Duration::from_millis(30);
 
@@ -40,12 +31,12 @@ const SPIN: Duration = Duration::from_secs(2);
 const PIECE: usize = 64 * 1024;
 
 /// Plays `case` and says how far it went by itself; the error says what is wrong, and what happened.
-pub(crate) fn play(case: &Case, rules: Rules) -> Result<Stage, String> {
-    let played = set_up(case, rules).map_err(|error| format!("it could not be built: {error}"))?;
+pub(crate) fn play(case: &Case, patience: Duration) -> Result<Stage, String> {
+    let played = set_up(case).map_err(|error| format!("it could not be built: {error}"))?;
     let table = Arc::clone(&played.table);
-    phase(&played, rules, End::open);
+    phase(&played, patience, End::open);
     if !table.is_wrong() {
-        phase(&played, rules, End::run);
+        phase(&played, patience, End::run);
     }
     let mut model = table.lock();
     if model.fault.is_none() {
@@ -57,8 +48,8 @@ pub(crate) fn play(case: &Case, rules: Rules) -> Result<Stage, String> {
         return Err(format!("{fault}\n\nthe last calls:\n{log}"));
     }
     let Played { ends, loops, .. } = played;
-    within(rules.patience, move || drop(ends)).ok_or("S4: dropping both ends did not return")?;
-    within(rules.patience, move || loops.stop()).ok_or("an event loop did not stop")??;
+    within(patience, move || drop(ends)).ok_or("S4: dropping both ends did not return")?;
+    within(patience, move || loops.stop()).ok_or("an event loop did not stop")??;
     Ok(stage)
 }
 
@@ -68,14 +59,14 @@ struct Played {
     loops: Loops,
 }
 
-fn set_up(case: &Case, rules: Rules) -> Result<Played> {
-    let table = Arc::new(Table { model: Mutex::new(Model::new(case, rules.sleepers)), changed: Condvar::new() });
+fn set_up(case: &Case) -> Result<Played> {
+    let table = Arc::new(Table { model: Mutex::new(Model::new(case)), changed: Condvar::new() });
     let [near, far] = stack::build(case)?;
     let loops = Loops::new(case.ends.iter().any(|end| matches!(end.waits, Waits::Handlers | Waits::Tasks)))?;
     let end = |index: usize, channel| {
         let told = Arc::clone(&table);
         let fault = move |fault| told.lock().wrong(fault);
-        let waiting = Waiting::new(channel, case.ends[index].waits, rules.sleepers, &loops.loops, fault)?;
+        let waiting = Waiting::new(channel, case.ends[index].waits, &loops.loops, fault)?;
         let (table, reading, steps) = (Arc::clone(&table), Mutex::default(), case.ends[index].threads.clone());
         Ok::<_, channel_core::Error>(Arc::new(End { index, steps, waiting, table, reading }))
     };
@@ -227,7 +218,6 @@ impl End {
     ) -> Result<usize> {
         self.table.lock().begin(self.index, number, call);
         let (outcome, come) = make();
-        self.waiting.called(number);
         self.table.lock().finish(self.index, number, &outcome, come);
         self.table.changed.notify_all();
         outcome
@@ -249,7 +239,7 @@ impl End {
         direction: Direction,
         mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> Result<T> {
-        self.waiting.run(number, direction, |channel| {
+        self.waiting.run(direction, |channel| {
             let outcome = attempt(channel);
             if matches!(&outcome, Err(error) if error.is_would_block()) {
                 self.would_block(number);
@@ -263,7 +253,7 @@ impl End {
     }
 
     fn close(&self, number: usize, within: Option<Duration>) {
-        let close = || self.waiting.close(number, within, || self.would_block(number)).map(|()| 0);
+        let close = || self.waiting.close(within, || self.would_block(number)).map(|()| 0);
         let _ = self.call(number, Call::Close(within), close); // judged by the model
     }
 
@@ -329,7 +319,7 @@ impl End {
             };
             let outcome = match how {
                 _ if !waits => attempt(&*self.waiting.channel),
-                Reads::WhenReady => match self.waiting.until_readable(number) {
+                Reads::WhenReady => match self.waiting.until_readable() {
                     Ok(()) => self.wait(number, Direction::Read, attempt),
                     Err(error) => Err(error),
                 },
@@ -383,7 +373,7 @@ impl End {
 }
 
 /// Runs `body` on two threads at each end, and watches over them until all have returned or something is wrong.
-fn phase(played: &Played, rules: Rules, body: fn(&End, usize)) {
+fn phase(played: &Played, patience: Duration, body: fn(&End, usize)) {
     let (done, finished) = mpsc::channel();
     let numbers = Arc::new(Mutex::new(played.loops.threads()));
     for (end, number) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
@@ -400,10 +390,10 @@ fn phase(played: &Played, rules: Rules, body: fn(&End, usize)) {
         thread::Builder::new().name(name).spawn(work).expect("a thread of the case");
     }
     drop(done);
-    watch(played, rules, &finished, &numbers);
+    watch(played, patience, &finished, &numbers);
 }
 
-fn watch(played: &Played, rules: Rules, finished: &mpsc::Receiver<()>, numbers: &Mutex<Vec<Pid>>) {
+fn watch(played: &Played, patience: Duration, finished: &mpsc::Receiver<()>, numbers: &Mutex<Vec<Pid>>) {
     let table = &played.table;
     let mut seen = Seen::now(0, numbers);
     loop {
@@ -417,7 +407,7 @@ fn watch(played: &Played, rules: Rules, finished: &mpsc::Receiver<()>, numbers: 
             drop(model);
             played.shut_down();
             // Those who do not come back stay behind, asleep: the fault is what counts.
-            while let Ok(()) = finished.recv_timeout(rules.patience) {}
+            while let Ok(()) = finished.recv_timeout(patience) {}
             return;
         }
         if model.steps != seen.steps {
@@ -438,7 +428,7 @@ fn watch(played: &Played, rules: Rules, finished: &mpsc::Receiver<()>, numbers: 
             continue;
         }
         match model.stall() {
-            Stall::Broken(why) if quiet >= rules.patience => {
+            Stall::Broken(why) if quiet >= patience => {
                 model.wrong(format!("a hang: nothing has happened for {quiet:.1?}: {why}"));
             }
             Stall::Legal => {

@@ -8,7 +8,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::case::Case;
-use super::play::{Rules, play};
+use super::play::play;
 
 /// Where an ordinary run begins.
 const SEED: u64 = 7;
@@ -50,10 +50,10 @@ impl Search {
     ///
     /// # Panics
     /// With the smallest case that failed.
-    pub(crate) fn run(&self, strategy: &impl Strategy<Value = Case>, sleepers: bool) {
-        let rules = Rules { patience: patience(), sleepers };
+    pub(crate) fn run(&self, strategy: &impl Strategy<Value = Case>) {
+        let patience = patience();
         if let Ok(text) = std::env::var("CHANNEL_RANDOM_CASE") {
-            return replay_times(&text, self.cases, rules);
+            return replay_times(&text, self.cases);
         }
         let (began, mut told) = (Instant::now(), Instant::now());
         let mut ended = [0; 3];
@@ -64,7 +64,7 @@ impl Search {
                 eprintln!("{done} of {} cases in {:.0?}, {} faults", self.cases, began.elapsed(), kinds.len());
             }
             let mut tree = strategy.new_tree(&mut runner(seed)).expect("a case of every seed");
-            let fault = match play(&tree.current(), rules) {
+            let fault = match play(&tree.current(), patience) {
                 Ok(stage) => {
                     ended[stage as usize] += 1;
                     continue;
@@ -78,7 +78,7 @@ impl Search {
             if self.keep_going {
                 eprintln!("seed {seed}: {}", fault.lines().next().unwrap_or_default());
             }
-            let (case, fault, tried) = shrink(&mut tree, fault, rules);
+            let (case, fault, tried) = shrink(&mut tree, fault, patience);
             let report = format!(
                 "\nfound by seed {seed}, and made smaller in {tried} steps:\n\n{case}\n{fault}\n\nwhat was found first:\n\n{found}\n"
             );
@@ -104,8 +104,8 @@ fn runner(seed: u64) -> TestRunner {
 }
 
 /// The smallest case found that fails in the same way, how it does, and how many were tried.
-fn shrink(tree: &mut impl ValueTree<Value = Case>, fault: String, rules: Rules) -> (Case, String, usize) {
-    let hasty = Rules { patience: SHORT_PATIENCE.min(rules.patience), ..rules };
+fn shrink(tree: &mut impl ValueTree<Value = Case>, fault: String, patience: Duration) -> (Case, String, usize) {
+    let hasty = SHORT_PATIENCE.min(patience);
     let until = Instant::now() + SHRINK;
     let same = kind(&fault);
     let (mut best, mut tried) = ((tree.current(), fault), 0);
@@ -134,18 +134,13 @@ fn kind(fault: &str) -> String {
 
 /// Plays a case of the corpus some times.
 pub(crate) fn replay(text: &str) {
-    replay_times(text, REPLAYS, Rules { patience: patience(), sleepers: false });
+    replay_times(text, REPLAYS);
 }
 
-/// The same, where a reader that sleeps already must see to what other threads leave.
-pub(crate) fn replay_waking_sleepers(text: &str) {
-    replay_times(text, REPLAYS, Rules { patience: patience(), sleepers: true });
-}
-
-fn replay_times(text: &str, times: u64, rules: Rules) {
+fn replay_times(text: &str, times: u64) {
     let case: Case = text.parse().unwrap_or_else(|error| panic!("this is no case: {error}\n{text}"));
     for time in 1..=times {
-        if let Err(fault) = play(&case, rules) {
+        if let Err(fault) = play(&case, patience()) {
             panic!("time {time}:\n\n{case}\n{fault}");
         }
     }

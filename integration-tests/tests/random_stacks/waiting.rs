@@ -1,7 +1,6 @@
 //! One end, and how its calls wait.
 
 use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -9,10 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use channel_core::{AioChange, AioChannel, AioHandler, Attached, Channel, Direction, EventLoop, Readiness, Result};
-use rustix::event::{EventfdFlags, eventfd};
-
 use super::case;
+use channel_core::{AioChange, AioChannel, AioHandler, Attached, Channel, ChannelExt, Direction, EventLoop, Result};
 
 /// A channel, and how its calls wait.
 pub(crate) struct Waiting {
@@ -22,11 +19,7 @@ pub(crate) struct Waiting {
 
 enum Way {
     /// In the call, or for readiness.
-    Calls {
-        /// Readable when the other thread has called the channel since this one asked: an answer of `readiness` holds until then.
-        /// `None` where everybody is to be woken by the channel itself.
-        nudges: Option<[Arc<OwnedFd>; 2]>,
-    },
+    Calls,
     Handlers(Handlers),
     Tasks {
         task: AioChannel,
@@ -36,22 +29,16 @@ enum Way {
 }
 
 impl Waiting {
-    /// `loops`, on threads of their own, are for those that wait on one. `alone`: a thread that waits is not told of calls by the other.
+    /// `loops`, on threads of their own, are for those that wait on one.
     pub(crate) fn new(
         channel: Box<dyn Channel>,
         waits: case::Waits,
-        alone: bool,
         loops: &[Arc<EventLoop>; 2],
         fault: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<Self> {
         let channel: Arc<dyn Channel> = Arc::from(channel);
         let way = match waits {
-            case::Waits::Blocking | case::Waits::NonBlocking => {
-                let nudge = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Arc::new);
-                let failed = |errno: rustix::io::Errno| std::io::Error::from(errno);
-                let nudges = if alone { None } else { Some([nudge().map_err(failed)?, nudge().map_err(failed)?]) };
-                Way::Calls { nudges }
-            }
+            case::Waits::Blocking | case::Waits::NonBlocking => Way::Calls,
             case::Waits::Handlers => Way::Handlers(Handlers::set(&*channel, loops.clone(), Arc::new(fault))?),
             case::Waits::Tasks => {
                 let task = AioChannel::from_arc(Arc::clone(&channel));
@@ -63,21 +50,14 @@ impl Waiting {
         Ok(Self { channel, way })
     }
 
-    /// Runs `attempt` until it gives anything but would-block, waiting in between; by `thread`, the first or the second of this end.
-    pub(crate) fn run<T>(
-        &self,
-        thread: usize,
-        direction: Direction,
-        mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
-    ) -> Result<T> {
+    /// Runs `attempt` until it gives anything but would-block, waiting in between.
+    pub(crate) fn run<T>(&self, direction: Direction, mut attempt: impl FnMut(&dyn Channel) -> Result<T>) -> Result<T> {
         match &self.way {
-            Way::Calls { nudges } => loop {
+            Way::Calls => loop {
                 match attempt(&*self.channel) {
-                    Err(error) if error.is_would_block() => {}
+                    Err(error) if error.is_would_block() => self.channel.wait(direction, None)?,
                     done => return done,
-                }
-                self.called(thread);
-                self.block(direction, nudges.as_ref().map(|nudges| &nudges[thread]))?;
+                };
             },
             Way::Handlers(handlers) => loop {
                 let seen = handlers.calls.count(direction);
@@ -94,12 +74,9 @@ impl Waiting {
     }
 
     /// Waits until a read can make progress, after another one has; says nothing of the blocking mode, where the read waits itself.
-    pub(crate) fn until_readable(&self, thread: usize) -> Result<()> {
+    pub(crate) fn until_readable(&self) -> Result<()> {
         match &self.way {
-            Way::Calls { nudges } => {
-                let nudge = nudges.as_ref().map(|nudges| &nudges[thread]);
-                self.block(Direction::Read, nudge)
-            }
+            Way::Calls => self.channel.wait(Direction::Read, None).map(drop),
             Way::Handlers(handlers) => {
                 handlers.calls.wait(Direction::Read, handlers.calls.before_read.load(Ordering::SeqCst));
                 Ok(())
@@ -108,22 +85,8 @@ impl Waiting {
         }
     }
 
-    /// One wait on the answer of `readiness`, which holds until the other thread calls the channel.
-    fn block(&self, direction: Direction, nudge: Option<&Arc<OwnedFd>>) -> Result<()> {
-        if let Some(nudge) = nudge {
-            // Empty already if nobody called.
-            let _ = rustix::io::read(nudge, &mut [0; 8]);
-        }
-        let mut wait = self.channel.readiness(direction);
-        if let Some(nudge) = nudge {
-            wait = wait.or(Readiness::wait_for(nudge, Direction::Read));
-        }
-        wait.block(None)?;
-        Ok(())
-    }
-
     /// [`Channel::close`], or `close_by`, however it waits; `began` is called where it had to.
-    pub(crate) fn close(&self, thread: usize, within: Option<Duration>, began: impl Fn()) -> Result<()> {
+    pub(crate) fn close(&self, within: Option<Duration>, began: impl Fn()) -> Result<()> {
         let deadline = within.map(|within| Instant::now() + within);
         let attempt = |channel: &dyn Channel| match deadline {
             Some(deadline) => channel.close_by(deadline),
@@ -139,7 +102,7 @@ impl Waiting {
             }
             return block_on(task.close());
         }
-        self.run(thread, Direction::Write, |channel| {
+        self.run(Direction::Write, |channel| {
             let closed = attempt(channel);
             if matches!(&closed, Err(error) if error.is_would_block()) {
                 began();
@@ -148,18 +111,10 @@ impl Waiting {
         })
     }
 
-    /// Tells the other thread that this one has called the channel.
-    pub(crate) fn called(&self, thread: usize) {
-        if let Way::Calls { nudges: Some(nudges) } = &self.way {
-            // A full counter is readable, and nothing else can fail.
-            let _ = rustix::io::write(&nudges[1 - thread], &1u64.to_ne_bytes());
-        }
-    }
-
     /// Moves the channel to the other loop, unless the other thread is at it.
     pub(crate) fn change_loop(&self) -> Result<()> {
         match &self.way {
-            Way::Calls { .. } => Ok(()),
+            Way::Calls => Ok(()),
             Way::Handlers(handlers) => handlers.change_loop(&*self.channel),
             Way::Tasks { attached, loops, .. } => {
                 let Some(mut attached) = try_lock(attached) else { return Ok(()) };

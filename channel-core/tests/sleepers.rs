@@ -1,0 +1,192 @@
+//! Threads that sleep in a call, and what other threads leave for them \[W10\].
+
+mod support;
+
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::Duration;
+
+use channel_core::engine::{Decoded, Decoder, Encoder, Ending, Sink, Source, Stopped};
+use channel_core::{
+    Buffer, Channel, ChannelExt, Direction, Layered, Limits, MemoryChannel, ReadFlags, Readiness, Result, WriteFlags,
+};
+use channel_testkit::asleep::asleep;
+use channel_testkit::{child, watchdog};
+use support::{Plain, plain};
+
+fn try_write(channel: &dyn Channel, bytes: &[u8]) -> Result<usize> {
+    channel.writev_full(&[IoSlice::new(bytes)], &[], WriteFlags::DONT_WAIT)
+}
+
+/// Two layers over a memory that holds little, and the far end of that.
+fn stack() -> (Layered<Plain, Plain>, MemoryChannel) {
+    let (near, far) = MemoryChannel::pair_with_capacity(100).unwrap();
+    (plain("upper", plain("lower", near)), far)
+}
+
+/// Has `leave` called while a reader of the upper layer sleeps: the peer gets what that left, 1000 bytes, and the reader its answer.
+fn is_sent(what: &str, leave: fn(&dyn Channel)) {
+    watchdog::run(what, || {
+        let (near, far) = stack();
+        thread::scope(|scope| {
+            let reader = asleep(scope, || near.read_all(&mut [0; 5]));
+            leave(&near);
+            far.read_all(&mut [0; 1000]).unwrap();
+            far.write_all(b"reply").unwrap();
+            reader.join().unwrap().unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_sleeping_reader_sends_what_another_thread_left_when_it_uncorked() {
+    is_sent("uncorked", |near| {
+        near.set_cork(true);
+        near.write_all(&[7; 1000]).unwrap();
+        near.set_cork(false);
+    });
+}
+
+#[test]
+fn a_sleeping_reader_sends_what_another_thread_left_without_waiting() {
+    is_sent("without waiting", |near| assert_eq!(try_write(near, &[7; 1000]).unwrap(), 1000));
+}
+
+#[test]
+fn a_sleeping_reader_sends_what_was_left_in_a_layer_below() {
+    is_sent("below", |near| assert_eq!(try_write(near.next_layer().unwrap(), &[7; 1000]).unwrap(), 1000));
+}
+
+#[test]
+fn a_wait_hears_of_what_another_thread_left() {
+    watchdog::run("wait", || {
+        let (near, far) = stack();
+        near.set_blocking(false);
+        thread::scope(|scope| {
+            // `wait` and the `_all` forms sleep outside of the channel.
+            let reader = asleep(scope, || near.read_all(&mut [0; 5]));
+            assert_eq!(near.write(&[7; 1000]).unwrap(), 1000);
+            far.read_all(&mut [0; 1000]).unwrap();
+            far.write_all(b"reply").unwrap();
+            reader.join().unwrap().unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_sleeping_reader_hears_of_bytes_that_another_threads_call_took_into_the_layer() {
+    watchdog::run("held", || {
+        let (near, far) = stack();
+        thread::scope(|scope| {
+            let reader = asleep(scope, || near.wait(Direction::Read, None));
+            // As a peek would: what it sees stays in the layer, and the descriptor below becomes silent.
+            far.write_all(b"x").unwrap();
+            let mut seen = 0;
+            while seen == 0 {
+                let lent = near.with_read_buf(&mut |bytes| {
+                    seen = bytes.len();
+                    0
+                });
+                assert!(lent.map_or_else(|error| error.is_would_block(), |count| count == 0));
+            }
+            assert!(reader.join().unwrap().unwrap());
+            assert_eq!(near.readv_full(&mut [IoSliceMut::new(&mut [0])], None, ReadFlags::DONT_WAIT).unwrap(), 1);
+        });
+    });
+}
+
+#[test]
+fn an_answer_that_something_has_changed_since_lets_nobody_sleep() {
+    watchdog::run("since", || {
+        let (near, _far) = stack();
+        let before = near.readiness(Direction::Read);
+        assert_eq!(try_write(&near, &[7; 1000]).unwrap(), 1000);
+        assert!(before.block(None).unwrap());
+        // Now it waits for room, too, and there is nothing new.
+        let Readiness::Wait(_) = near.readiness(Direction::Read) else { panic!("there is nothing to read") };
+    });
+}
+
+/// Asks the peer for its end, and ends where the peer says a full stop.
+struct Asks;
+
+impl Decoder for Asks {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let end = input.iter().position(|byte| *byte == b'.');
+        sink.put(&input[..end.unwrap_or(input.len())]);
+        let stopped = if end.is_some() { Stopped::End } else { Stopped::NeedInput };
+        Ok(Decoded { consumed: input.len(), stopped, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Encoder for Asks {
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        Plain.encode(source, out)
+    }
+
+    fn finish(&mut self, out: &mut Buffer) -> Result<()> {
+        out.extend(b".");
+        Ok(())
+    }
+
+    fn ending(&self) -> Ending {
+        Ending::ClosingHandshake { ends_below: true }
+    }
+}
+
+#[test]
+fn a_sleeping_reader_hears_that_our_end_began_to_ask_for_the_peers() {
+    watchdog::run("asks", || {
+        let (near, _far) = MemoryChannel::pair().unwrap();
+        let limits = Limits { linger: Duration::from_millis(50), ..Limits::default() };
+        let near = Layered::open("asks", Box::new(near), Asks, Asks, limits);
+        thread::scope(|scope| {
+            let reader = asleep(scope, || near.read(&mut [0]));
+            near.close_write().unwrap();
+            let error = reader.join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), channel_core::ErrorKind::TimedOut, "{error}");
+        });
+    });
+}
+
+#[test]
+fn sleepers_in_both_directions_hear_that_the_channel_is_closed() {
+    watchdog::run("closed", || {
+        let (near, _far) = stack();
+        while try_write(&near, &[7; 1000]).is_ok() {}
+        thread::scope(|scope| {
+            let reader = asleep(scope, || near.read(&mut [0]));
+            let writer = asleep(scope, || near.write(&[7]));
+            near.set_blocking(false);
+            assert!(near.close().unwrap_err().is_would_block(), "the peer takes nothing");
+            assert!(reader.join().unwrap().unwrap_err().is_closed());
+            assert!(writer.join().unwrap().unwrap_err().is_closed());
+        });
+    });
+}
+
+#[test]
+fn who_sleeps_without_a_descriptor_to_be_woken_by_looks_again_by_and_by() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    child::run("who_sleeps_without_a_descriptor_to_be_woken_by_looks_again_by_and_by", || {
+        let (near, far) = stack();
+        let before = getrlimit(Resource::Nofile);
+        let next = File::open("/dev/null").unwrap().as_raw_fd();
+        thread::scope(|scope| {
+            // No number above those in use.
+            setrlimit(Resource::Nofile, Rlimit { current: u64::try_from(next).ok(), ..before }).unwrap();
+            let reader = scope.spawn(|| near.read_all(&mut [0; 5]));
+            assert_eq!(try_write(&near, &[7; 1000]).unwrap(), 1000);
+            far.read_all(&mut [0; 1000]).unwrap();
+            far.write_all(b"reply").unwrap();
+            reader.join().unwrap().unwrap();
+            setrlimit(Resource::Nofile, before).unwrap();
+        });
+    });
+}
