@@ -51,6 +51,9 @@ pub struct Options {
     /// Draws the mutants, the sample, and the tests of large suites
     #[arg(long, default_value_t = 7)]
     seed: u64,
+    /// How many of our own to draw; all of them if not given
+    #[arg(long, value_name = "COUNT")]
+    own: Option<usize>,
     /// How many mutants to draw from those of cargo-mutants
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     draw: usize,
@@ -135,7 +138,9 @@ pub fn run(options: &Options) -> Result<bool, Failure> {
 
     let judged: Vec<Judged<'_>> =
         verdicts.into_iter().map(|(number, verdict)| Judged { plant: &field.plants[number], verdict }).collect();
-    let told = report::tell(&judged, &format!("{} Seed {}.", field.census(), options.seed), &suite);
+    let taken = judged.iter().filter(|judged| !judged.plant.is_drawn()).count();
+    let census = format!("{}. {taken} of our own were taken. Seed {}.", field.census(), options.seed);
+    let told = report::tell(&judged, &census, &suite);
     println!("{told}");
     eprintln!("{} s", start.elapsed().as_secs());
     if options.sample.is_none() && options.only.is_none() && judged.len() == chosen.len() {
@@ -151,7 +156,13 @@ fn chosen(field: &Field<'_>, options: &Options) -> Vec<usize> {
         named && !matches!(plant.growth, Growth::Unviable)
     };
     let numbered = field.plants.iter().enumerate();
-    let numbers = numbered.filter(|(_, plant)| wanted(plant)).map(|(number, _)| number).collect();
+    let numbers = numbered.filter(|(_, plant)| wanted(plant)).map(|(number, _)| number);
+    let (mut numbers, mut own): (Vec<_>, Vec<_>) = numbers.partition(|number| field.plants[*number].is_drawn());
+    if let Some(count) = options.own {
+        own = drawn::draw(own, options.seed, count);
+        own.sort_unstable();
+    }
+    numbers.extend(own);
     match options.sample {
         Some(count) => drawn::draw(numbers, options.seed, count),
         None => numbers,

@@ -88,7 +88,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The least that a plant's run is waited for without progress.
 const LEAST_PATIENCE: Duration = Duration::from_secs(10);
 /// A binary with more tests than this is large.
-const LARGE: usize = 400;
+const LARGE: usize = 200;
 /// How often a test that told is run alone, to see whether it tells again.
 const CONFIRMATIONS: usize = 3;
 
