@@ -63,7 +63,8 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) with nothing to give and no waiting;
     /// [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof) for an end the protocol does not allow, unless
     /// [`ReadFlags::RELAXED_EOF`] or our own `shutdown` of reading \[E2\]; [`Unsupported`](crate::ErrorKind::Unsupported) before any
-    /// byte if `fds` is given without [`Features::FD_PASS`], or `MSG_PEEK` without [`Features::READ_MSG_PEEK`] \[D5\].
+    /// byte if `fds` is given without [`Features::FD_PASS`], or `MSG_PEEK` without [`Features::READ_MSG_PEEK`] \[D5\];
+    /// [`DescriptorsLost`](crate::ErrorKind::DescriptorsLost) where descriptors came that found no room \[D4\].
     fn readv_full(
         &self,
         bufs: &mut [IoSliceMut<'_>],
@@ -83,7 +84,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// An error means that no byte was taken \[W1\]. [`WouldBlock`](crate::ErrorKind::WouldBlock): a retry with other data is
-    /// legal \[W2\]. [`BrokenPipe`](crate::ErrorKind::BrokenPipe) when the peer is gone; never a signal \[W6\]. A failure after
+    /// legal \[W2\]. [`BrokenPipe`](crate::ErrorKind::BrokenPipe) when the peer is gone, and after our own `close_write`; never a signal \[W6\]. A failure after
     /// bytes were taken is reported by the next call \[W7\]. [`Unsupported`](crate::ErrorKind::Unsupported) before any byte if
     /// `fds` is not empty without [`Features::FD_PASS`] \[D5\].
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize>;
@@ -100,11 +101,18 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// A layer puts the channel it owns into non-blocking mode and does its waiting itself.
     fn set_blocking(&self, blocking: bool);
 
+    /// A layer takes this channel, and is the only one to read and write it from now on.
+    ///
+    /// Descriptors that it kept are closed, and from now on a read that asks for none takes none: nobody above could be given them, and a
+    /// peer that sends them does not pin them here \[D6\]. Nothing changes for a channel that passes none.
+    fn take_over(&self);
+
     /// Hint: `false` sends small segments at once (`TCP_NODELAY`). Passed down.
     fn set_delay(&self, delay: bool);
 
     /// Hint: while `true`, small writes gather at the top corked layer until its bounded buffer is full \[C1\]; `false` pushes
-    /// what was gathered as far as it goes, without blocking. Passed down (`TCP_CORK`).
+    /// what was gathered as far as it goes, without blocking; the next call pushes the rest, or whoever sleeps in a read \[W10\]. Passed down
+    /// (`TCP_CORK`).
     fn set_cork(&self, cork: bool);
 
     /// Ends our output politely: flushes, then our end from the top down: close_notify and FIN \[E3\]. Idempotent.
@@ -188,7 +196,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// called nothing is put back.
     ///
     /// # Errors
-    /// What the context fails with: both directions are without a handler then. [`Busy`](crate::ErrorKind::Busy) for a
+    /// What the context fails with: both directions are without a handler then. [`Closed`](crate::ErrorKind::Closed) after `close`. [`Busy`](crate::ErrorKind::Busy) for a
     /// [`Claim`](AioChange::Claim) where there is a handler, and [`Unsupported`](crate::ErrorKind::Unsupported) where nothing can be
     /// polled: nothing was changed.
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed>;
@@ -289,6 +297,9 @@ macro_rules! forward_methods {
         }
         fn set_blocking(&$this, blocking: bool) {
             $crate::Channel::set_blocking($inner, blocking);
+        }
+        fn take_over(&$this) {
+            $crate::Channel::take_over($inner);
         }
         fn set_delay(&$this, delay: bool) {
             $crate::Channel::set_delay($inner, delay);

@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 /// A result whose error is an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -22,7 +24,7 @@ pub enum ErrorKind {
     /// The handshake has not completed; call [`Channel::handshake`](crate::Channel::handshake) first.
     #[error("the channel is not open yet: its handshake has not completed")]
     NotOpen,
-    /// This channel was closed, or its write side was.
+    /// [`close`](crate::Channel::close) was called on this channel.
     #[error("the channel is closed")]
     Closed,
     /// The peer takes no more bytes (`EPIPE`), or we ended our own output.
@@ -55,7 +57,8 @@ pub enum ErrorKind {
     /// The peer is not who it should be, or may not do this.
     #[error("authentication failed")]
     Authentication,
-    /// A message carried more descriptors than could be received; those that arrived were closed, the stream is dead.
+    /// A message carried more descriptors than could be received, or than are kept for a read that asks
+    /// ([`Limits::kept_descriptors`](crate::Limits::kept_descriptors)); those that arrived were closed, the stream is dead.
     #[error("descriptors were lost")]
     DescriptorsLost,
     /// A task waits on an event loop, and there is none: attach the channel to one, or run the task on one.
@@ -260,7 +263,18 @@ impl Error {
     /// Whether a later call may do better, on a stream that is as good as before: would-block, busy, or not open yet.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self.kind(), ErrorKind::WouldBlock | ErrorKind::Busy | ErrorKind::NotOpen)
+        matches!(self.kind(), ErrorKind::WouldBlock | ErrorKind::Busy | ErrorKind::NotOpen) || self.is_shortage()
+    }
+
+    /// Whether the system is short of something for the moment, descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`): the channel
+    /// is as it was, and the call may be made again later.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        let source = self.source().and_then(|source| source.downcast_ref::<io::Error>());
+        source
+            .and_then(io::Error::raw_os_error)
+            .map(Errno::from_raw_os_error)
+            .is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
     }
 
     /// Whether another thread already waits in this direction.
@@ -275,7 +289,7 @@ impl Error {
         self.kind() == ErrorKind::NotOpen
     }
 
-    /// Whether this channel, or its write side, was closed by us.
+    /// Whether [`close`](crate::Channel::close) was called on this channel.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.kind() == ErrorKind::Closed
@@ -287,7 +301,7 @@ impl Error {
         self.kind() == ErrorKind::UnexpectedEof
     }
 
-    /// Whether the peer is gone: broken pipe, reset, or a refusal.
+    /// Whether the peer is gone: broken pipe, reset, or a refusal. A write after our own end is a broken pipe, too.
     #[must_use]
     pub fn is_disconnected(&self) -> bool {
         matches!(self.kind(), ErrorKind::BrokenPipe | ErrorKind::Reset | ErrorKind::Refused)
@@ -402,6 +416,7 @@ mod tests {
     fn what_passes_by_itself_is_told_from_what_stays() {
         let of = |kind| Error::new(kind, "layer", "").is_passing();
         assert!([ErrorKind::WouldBlock, ErrorKind::Busy, ErrorKind::NotOpen].into_iter().all(of));
+        assert!(Error::from_io(io::Error::from_raw_os_error(12), "socket").is_passing(), "ENOMEM");
         assert!(![ErrorKind::BrokenPipe, ErrorKind::Closed, ErrorKind::TimedOut].into_iter().any(of));
     }
 

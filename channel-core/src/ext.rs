@@ -205,7 +205,8 @@ pub trait ChannelExt: Channel {
     /// Waits until `direction` can make progress, or `timeout` passes; `None` waits for ever. Says whether it can.
     ///
     /// Blocks this thread alone and needs no event loop; honest about bytes held in layers. It may return early: the call that
-    /// follows then says would-block and the next wait is longer. (QEMU: `qio_channel_wait`, which has no timeout.)
+    /// follows then says would-block and the next wait is longer. So it is a limit only beside calls that do not wait: one in blocking
+    /// mode may sleep without limit, on half a record for example. (QEMU: `qio_channel_wait`, which has no timeout.)
     ///
     /// # Errors
     /// Only what poll(2) fails with.

@@ -24,6 +24,7 @@ use std::any::Any;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -43,7 +44,8 @@ use crate::{
 
 /// A protocol over another channel: [`Channel`] implemented once for every [`engine`].
 ///
-/// It owns the channel below, puts that into non-blocking mode, and does all waiting itself. It adds no thread.
+/// It owns the channel below, takes that over ([`Channel::take_over`]), puts it into non-blocking mode, and does all waiting itself. It adds
+/// no thread.
 pub struct Layered<D: Decoder, E: Encoder> {
     core: Arc<Core<D, E>>,
 }
@@ -87,6 +89,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         limits: Limits,
     ) -> Self {
         inner.set_blocking(false);
+        inner.take_over();
         let asks = |layer: &dyn Channel| {
             layer.features() & (Features::CLOSE_WRITE | Features::HALF_CLOSE) == Features::CLOSE_WRITE
         };
@@ -265,6 +268,8 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         self.core.mode.set_blocking(blocking);
     }
 
+    fn take_over(&self) {}
+
     fn set_delay(&self, delay: bool) {
         self.core.inner.set_delay(delay);
     }
@@ -343,9 +348,12 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     }
 
     fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        let result = self.core.try_lend(take);
+        let (result, panicked) = self.core.try_lend(take);
         self.core.after_call();
-        result
+        match panicked {
+            Some(panic) => resume_unwind(panic),
+            None => result,
+        }
     }
 
     fn next_layer(&self) -> Option<&dyn Channel> {

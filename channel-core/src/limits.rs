@@ -30,7 +30,8 @@ pub struct Limits {
     pub queued_bytes: usize,
     /// Bytes of input a layer holds while a unit of its protocol is incomplete. Default: 256 KiB.
     pub input_bytes: usize,
-    /// Received descriptors kept for the next read that asks for them. Default: 253, what one message can carry.
+    /// Received descriptors kept for the next read that asks for them. With 0, and below a layer, which hands none on, a read that does not
+    /// ask takes none: the kernel closes them, and the stream goes on. Default: 253, what one message can carry.
     pub kept_descriptors: usize,
 }
 

@@ -238,3 +238,54 @@ fn entry(interest: &Interest) -> PollFd<'_> {
     };
     PollFd::from_borrowed_fd(interest.fd.as_fd(), events)
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::thread;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::{News, WaitQueue};
+
+    fn event(count: u32) -> Arc<OwnedFd> {
+        Arc::new(eventfd(count, EventfdFlags::CLOEXEC).unwrap())
+    }
+
+    #[test]
+    fn of_many_descriptors_each_ends_the_wait() {
+        for ready in 0..6 {
+            let fds: Vec<Arc<OwnedFd>> = (0..6).map(|at| event((at == ready).into())).collect();
+            let mut interests = Interests::new();
+            fds.iter().for_each(|fd| interests.add(fd, Direction::Read));
+            let now = Some(Instant::now());
+            assert!(Readiness::Wait(interests).block(now).unwrap(), "descriptor {ready} of {}", fds.len());
+        }
+    }
+
+    #[test]
+    fn of_two_answers_that_were_joined_the_first_deadline_counts_as_an_event() {
+        let (fd, begun) = (event(0), Instant::now());
+        let wait =
+            |after| Readiness::wait_for(&fd, Direction::Read).with_deadline(Some(begun + Duration::from_secs(after)));
+        for joined in [wait(0).or(wait(1000)), wait(1000).or(wait(0))] {
+            assert!(joined.block(Some(begun + Duration::from_secs(1000))).unwrap());
+        }
+    }
+
+    #[test]
+    fn of_two_answers_that_were_joined_the_queues_of_both_wake() {
+        for waking in 0..2 {
+            let (queues, fd) = ([WaitQueue::default(), WaitQueue::default()], event(0));
+            let [one, other] = queues
+                .each_ref()
+                .map(|queue| Readiness::wait_for(&fd, Direction::Read).with_ticket(queue.ticket().heeding(News::READ)));
+            let joined = one.or(other);
+            thread::scope(|scope| {
+                let sleeper = scope.spawn(|| joined.block(Some(Instant::now() + Duration::from_secs(20))));
+                queues[waking].wake(News::READ);
+                assert!(sleeper.join().unwrap().unwrap());
+            });
+        }
+    }
+}

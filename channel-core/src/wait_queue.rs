@@ -42,7 +42,8 @@ bitflags! {
 pub struct WaitQueue(Arc<Queue<Arc<Bell>>>);
 
 impl WaitQueue {
-    /// A place in the queue, for an answer that heeds `news`. Take it before looking at what the answer depends on.
+    /// A place in the queue that heeds nothing yet: say what with [`Ticket::heeding`], or nobody is woken. Take it before looking at what
+    /// the answer depends on.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         Ticket { queue: Arc::clone(&self.0), seen: self.0.seen(), heeds: News::empty() }
@@ -64,7 +65,8 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The place of one who wants to hear of `news`.
+    /// The place of one who wants to hear of `news`: a leaf's reader of [`READ`](News::READ), its writer of [`WRITE`](News::WRITE), and a
+    /// reader of a layer that holds output of [`UNSENT`](News::UNSENT), too, unless the answer waits for room already \[Q2\].
     #[must_use]
     pub fn heeding(self, news: News) -> Self {
         Self { heeds: news, ..self }
@@ -324,6 +326,7 @@ mod loom_tests {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::{FdFlags, fcntl_getfd};
 
     use super::*;
 
@@ -344,6 +347,7 @@ mod tests {
         for _ in 0..2 {
             let tickets = tickets([queue.ticket().heeding(News::READ), queue.ticket().heeding(News::UNSENT)]);
             let sleeper = Sleeper::enter(&tickets).unwrap();
+            assert_eq!(fcntl_getfd(sleeper.fd().unwrap()), Ok(FdFlags::CLOEXEC));
             queue.wake(News::WRITE);
             assert!(!is_readable(sleeper.fd().unwrap()));
             queue.wake(News::UNSENT);

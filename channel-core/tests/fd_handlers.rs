@@ -1,13 +1,14 @@
 //! The handlers of a leaf: when they are on their loop, and when the channel lets go of them.
 
+use std::os::fd::OwnedFd;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use channel_core::{
-    AioChange, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, FdHandlers, Interest, MemoryChannel,
-    Readiness,
+    AioChange, AioContext, AioHandler, Callback, Channel, ChannelExt, Direction, Error, ErrorKind, FdHandlers,
+    Interest, MemoryChannel, Readiness, Result, TimerId,
 };
 use channel_testkit::recording::{Recorded, Recorder};
 use channel_testkit::watchdog;
@@ -145,4 +146,117 @@ fn a_handler_that_is_refused_is_dropped_where_it_may_call_the_channel() {
         }
         assert_eq!(Counts::of(&counts), [0, 2]);
     });
+}
+
+/// The read handler of a memory channel that has something to read, on `context`; and what keeps the channel.
+fn due(context: Arc<dyn AioContext>, counts: &Arc<Counts>) -> (FdHandlers, (MemoryChannel, MemoryChannel)) {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    far.write_all(b"x").unwrap();
+    let Readiness::Wait(interests) = near.readiness(Direction::Read) else { panic!("a memory channel polls") };
+    let polled: Option<Interest> = interests.iter().next().cloned();
+    let (handlers, calls) = (FdHandlers::default(), Arc::clone(counts));
+    let handler = AioHandler::new(context, move || {
+        calls.calls.fetch_add(1, Ordering::SeqCst);
+    });
+    handlers.change("leaf", |_| polled.clone(), AioChange::Set(handler), AioChange::Keep).unwrap();
+    (handlers, (near, far))
+}
+
+#[test]
+fn a_handler_whose_call_met_a_shortage_is_off_its_loop_for_a_while() {
+    let (recorder, counts) = (Recorder::new(), Arc::<Counts>::default());
+    let (handlers, _channels) = due(recorder.clone(), &counts);
+    let error = Error::from_io(std::io::Error::from_raw_os_error(105), "leaf"); // ENOBUFS
+    assert!(error.is_shortage());
+    let began = Instant::now();
+    handlers.called(Direction::Read, &Err(error));
+    assert!(recorder.turn_until(Duration::from_secs(20), || Counts::of(&counts)[0] > 0).unwrap());
+    assert!(began.elapsed() >= Duration::from_millis(10));
+}
+
+/// A loop whose timers run before the call that sets them has returned, as they may where another thread runs the loop.
+#[derive(Debug)]
+struct Hasty(Arc<Recorder>);
+
+impl AioContext for Hasty {
+    fn set_fd_handler(&self, fd: &Arc<OwnedFd>, direction: Direction, callback: Option<Callback>) -> Result<()> {
+        self.0.set_fd_handler(fd, direction, callback)
+    }
+
+    fn schedule(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.0.schedule(callback);
+    }
+
+    fn set_timer(&self, _: Instant, callback: Box<dyn FnOnce() + Send>) -> TimerId {
+        callback();
+        TimerId(0)
+    }
+
+    fn clear_timer(&self, _: TimerId) {}
+}
+
+#[test]
+fn a_pause_that_is_over_before_it_is_noted_is_over() {
+    let (recorder, counts) = (Recorder::new(), Arc::<Counts>::default());
+    let (handlers, _channels) = due(Arc::new(Hasty(recorder.clone())), &counts);
+    handlers.pause(Direction::Read, Instant::now());
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1, "calls of a handler whose pause is over");
+}
+
+/// A loop that refuses writers.
+#[derive(Debug)]
+struct Refusing(Arc<Recorder>);
+
+impl AioContext for Refusing {
+    fn set_fd_handler(&self, fd: &Arc<OwnedFd>, direction: Direction, callback: Option<Callback>) -> Result<()> {
+        if direction == Direction::Write && callback.is_some() {
+            return Err(Error::new(ErrorKind::Io(std::io::ErrorKind::OutOfMemory), "loop", "no writers"));
+        }
+        self.0.set_fd_handler(fd, direction, callback)
+    }
+
+    fn schedule(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.0.schedule(callback);
+    }
+
+    fn set_timer(&self, at: Instant, callback: Box<dyn FnOnce() + Send>) -> TimerId {
+        self.0.set_timer(at, callback)
+    }
+
+    fn clear_timer(&self, timer: TimerId) {
+        self.0.clear_timer(timer);
+    }
+}
+
+#[test]
+fn where_one_of_two_handlers_is_refused_neither_is_set() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let Readiness::Wait(interests) = near.readiness(Direction::Read) else { panic!("a memory channel polls") };
+    let fd = Arc::clone(&interests.iter().next().unwrap().fd);
+    let (recorder, counts, handlers) = (Recorder::new(), Arc::<Counts>::default(), FdHandlers::default());
+    let polled = |direction| Some(Interest { fd: Arc::clone(&fd), direction });
+    let context: Arc<dyn AioContext> = Arc::new(Refusing(recorder.clone()));
+    let handler = || {
+        let counts = Arc::clone(&counts);
+        AioChange::Set(AioHandler::new(Arc::clone(&context), move || {
+            counts.calls.fetch_add(1, Ordering::SeqCst);
+        }))
+    };
+    handlers.change("leaf", polled, handler(), handler()).unwrap_err();
+    assert!(recorder.handlers().is_empty(), "the one that was not refused is on its loop");
+    handlers.change("leaf", polled, handler(), AioChange::Keep).unwrap();
+    assert_eq!(recorder.handlers().len(), 1);
+}
+
+#[test]
+fn a_shortage_in_one_direction_counts_as_a_call_for_the_other() {
+    let (recorder, counts) = (Recorder::new(), Arc::<Counts>::default());
+    let (handlers, _channels) = due(recorder.clone(), &counts);
+    for _ in 0..2 {
+        assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1);
+    }
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "calls of a handler that calls nobody");
+    let error = Error::from_io(std::io::Error::from_raw_os_error(12), "leaf"); // ENOMEM
+    handlers.called(Direction::Write, &Err(error));
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1);
 }

@@ -71,6 +71,10 @@ impl Channel for Interrupted {
     fn set_blocking(&self, blocking: bool) {
         self.inner.set_blocking(blocking);
     }
+
+    fn take_over(&self) {
+        self.inner.take_over();
+    }
     fn set_delay(&self, delay: bool) {
         self.inner.set_delay(delay);
     }

@@ -3,9 +3,10 @@
 mod support;
 
 use std::io::IoSliceMut;
+use std::panic::{self, AssertUnwindSafe};
 
 use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
-use channel_core::{Channel, ChannelExt, ErrorKind, Layered, Limits, MemoryChannel, ReadFlags, Result};
+use channel_core::{Channel, ChannelExt, Direction, ErrorKind, Layered, Limits, MemoryChannel, ReadFlags, Result};
 use support::Plain;
 
 /// Makes four bytes of each, and keeps what the caller has no room for.
@@ -95,4 +96,52 @@ fn a_borrower_that_claims_more_than_it_was_lent_took_what_it_was_lent() {
     assert_eq!(far.with_read_buf(&mut |lent| lent.len() + 1).unwrap(), 3);
     near.write_all(b"def").unwrap();
     assert_eq!(read_byte_by_byte(&far), b"def");
+}
+
+#[test]
+fn a_panic_of_who_borrows_is_its_own_and_nothing_is_taken() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = support::plain("upper", support::plain("lower", near));
+    far.write_all(b"0123456789").unwrap();
+    let mut calls = 0;
+    let panics = panic::catch_unwind(AssertUnwindSafe(|| {
+        near.with_read_buf(&mut |_| {
+            calls += 1;
+            panic::resume_unwind(Box::new("mine"))
+        })
+    }));
+    assert_eq!(panics.unwrap_err().downcast_ref(), Some(&"mine"));
+    assert_eq!(calls, 1);
+    let mut read = [0; 10];
+    near.read_all(&mut read).unwrap();
+    assert_eq!(&read, b"0123456789");
+    near.close().unwrap();
+}
+
+/// Each byte is a unit that carries nothing.
+struct Nothings;
+
+impl Decoder for Nothings {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let consumed = input.iter().take_while(|_| sink.begin_unit()).count();
+        let stopped = if consumed < input.len() { Stopped::SinkFull } else { Stopped::NeedInput };
+        Ok(Decoded { consumed, stopped, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_call_over_what_carries_nothing_ends_before_all_of_that_is_decoded() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = Layered::open("nothings", Box::new(near), Nothings, Plain, Limits::default());
+    near.set_blocking(false);
+    far.write_all(&[0; 60_000]).unwrap();
+    let mut calls = 1;
+    while near.read(&mut [0]).unwrap_err().is_would_block() && near.readiness(Direction::Read).is_ready() {
+        calls += 1;
+    }
+    assert!((30..200).contains(&calls), "{calls} calls for 60,000 units");
 }

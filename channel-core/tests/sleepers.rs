@@ -5,14 +5,19 @@ mod support;
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::AsRawFd;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use channel_core::engine::{Decoded, Decoder, Encoder, Ending, Sink, Source, Stopped};
 use channel_core::{
-    Buffer, Channel, ChannelExt, Direction, Layered, Limits, MemoryChannel, ReadFlags, Readiness, Result, WriteFlags,
+    AioChange, AioHandler, Buffer, Channel, ChannelExt, Direction, ErrorKind, Layered, Limits, MemoryChannel,
+    ReadFlags, Readiness, Result, WriteFlags,
 };
 use channel_testkit::asleep::asleep;
+use channel_testkit::recording::Recorder;
 use channel_testkit::{child, watchdog};
 use support::{Plain, plain};
 
@@ -150,7 +155,7 @@ fn a_sleeping_reader_hears_that_our_end_began_to_ask_for_the_peers() {
             let reader = asleep(scope, || near.read(&mut [0]));
             near.close_write().unwrap();
             let error = reader.join().unwrap().unwrap_err();
-            assert_eq!(error.kind(), channel_core::ErrorKind::TimedOut, "{error}");
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         });
     });
 }
@@ -189,4 +194,58 @@ fn who_sleeps_without_a_descriptor_to_be_woken_by_looks_again_by_and_by() {
             setrlimit(Resource::Nofile, before).unwrap();
         });
     });
+}
+
+/// Counts how often it is asked for replies: with each attempt to push.
+struct Counting(Arc<AtomicUsize>);
+
+impl Encoder for Counting {
+    fn pump(&mut self, _: &mut Buffer) -> Result<()> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        Plain.encode(source, out)
+    }
+}
+
+#[test]
+fn two_who_close_do_not_keep_each_other_awake_and_hear_of_an_earlier_deadline() {
+    watchdog::run("two_who_close", || {
+        let (near, _far) = MemoryChannel::pair_with_capacity(100).unwrap();
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+        let near = Layered::open("counting", Box::new(near), Plain, Counting(Arc::clone(&attempts)), limits);
+        assert_eq!(try_write(&near, &[7; 1000]).unwrap(), 1000);
+        thread::scope(|scope| {
+            let closers: Vec<_> = (0..2).map(|_| asleep(scope, || near.close())).collect();
+            thread::sleep(Duration::from_millis(50)); // in which they may do something, and should not
+            let made = attempts.load(Ordering::Relaxed);
+            assert!(made < 100, "{made} attempts, and nothing happened");
+            let error = near.close_by(Instant::now()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+            closers.into_iter().for_each(|closer| assert!(closer.join().unwrap().is_err()));
+        });
+    });
+}
+
+#[test]
+fn a_panic_of_who_borrows_leaves_no_handler_waiting_for_what_is_held() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = Arc::new(plain("plain", near));
+    near.set_blocking(false);
+    let (recorder, calls) = (Recorder::new(), Arc::new(AtomicUsize::new(0)));
+    let (weak, counts) = (Arc::downgrade(&near), Arc::clone(&calls));
+    let handler = AioHandler::new(recorder.clone(), move || {
+        let Some(near) = weak.upgrade() else { return };
+        if counts.fetch_add(1, Ordering::Relaxed) == 0 {
+            let _ = near.with_read_buf(&mut |_| panic::resume_unwind(Box::new("mine")));
+        }
+    });
+    near.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
+    far.write_all(b"held").unwrap();
+    let turn = panic::catch_unwind(AssertUnwindSafe(|| recorder.turn_until(Duration::from_secs(20), || false)));
+    assert!(turn.is_err(), "the panic of a handler is its loop's");
+    assert!(recorder.turn_until(Duration::from_secs(20), || calls.load(Ordering::Relaxed) > 1).unwrap());
 }

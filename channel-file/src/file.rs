@@ -272,6 +272,8 @@ impl Channel for FileChannel {
 
     fn set_blocking(&self, _: bool) {}
 
+    fn take_over(&self) {}
+
     fn set_delay(&self, _: bool) {}
 
     fn set_cork(&self, _: bool) {}
@@ -342,5 +344,21 @@ impl Channel for FileChannel {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::makedev;
+
+    use super::*;
+
+    #[test]
+    fn of_devices_only_those_of_memory_are_streams() {
+        for minor in STREAMS {
+            assert!(is_stream(makedev(MEMORY_DEVICES, minor)));
+            assert!(!is_stream(makedev(4, minor)), "a terminal");
+        }
+        assert!(!is_stream(makedev(MEMORY_DEVICES, 1)), "/dev/mem");
     }
 }

@@ -251,6 +251,8 @@ impl Channel for PipeChannel {
         self.mode.set_blocking(blocking);
     }
 
+    fn take_over(&self) {}
+
     fn set_delay(&self, _: bool) {}
 
     fn set_cork(&self, _: bool) {}

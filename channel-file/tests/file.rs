@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -191,4 +192,21 @@ fn features_and_description_tell_what_it_is() {
     }
     assert!(file.has_feature(Features::SEEKABLE));
     assert_eq!(describe(&file), format!("file {}", path.0.display()));
+}
+
+#[test]
+fn a_file_has_the_name_that_was_set_and_lets_go_of_its_handlers_when_it_is_closed() {
+    let path = Path::new();
+    let file = path.open();
+    assert_eq!(file.layer(), "file");
+    file.set_name("log");
+    assert_eq!(file.name().as_deref(), Some("log"));
+    let (recorder, held) = (Recorder::new(), Arc::new(()));
+    let captured = Arc::clone(&held);
+    let handler = AioHandler::new(recorder, move || {
+        let _ = &captured;
+    });
+    file.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
+    file.close().unwrap();
+    assert_eq!(Arc::strong_count(&held), 1, "what the handler captured is kept");
 }

@@ -290,3 +290,41 @@ fn a_handler_set_after_the_end_is_told_of_it_and_keeps_nothing_open() {
         );
     }
 }
+
+#[test]
+fn an_end_that_is_given_up_while_another_thread_writes_is_seen_by_the_peer() {
+    watchdog::run("an_end_that_is_given_up_while_another_thread_writes", || {
+        let recorder = Recorder::new();
+        for round in 0..500_u32 {
+            let (near, far) = PipeChannel::pair().unwrap();
+            near.set_blocking(false);
+            far.set_blocking(false);
+            let handler = AioHandler::new(recorder.clone(), || ());
+            near.set_aio_fd_handler(AioChange::Keep, AioChange::Set(handler)).unwrap();
+            thread::scope(|scope| {
+                let writer = scope.spawn(|| {
+                    loop {
+                        match near.write(b"x") {
+                            Ok(_) => {}
+                            Err(error) if error.is_would_block() => drop(far.read(&mut [0; 4096])),
+                            Err(_) => break,
+                        }
+                    }
+                });
+                (0..round % 50 * 100).for_each(|_| std::hint::spin_loop());
+                near.close_write().unwrap();
+                writer.join().unwrap();
+            });
+            while far.read(&mut [0; 65536]).unwrap() > 0 {} // and then the end, rather than would-block
+        }
+    });
+}
+
+#[test]
+fn a_pipe_that_is_only_read_says_why_its_output_has_no_end() {
+    let (read, _write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let pipe = PipeChannel::from_fds(Some(read), None).unwrap();
+    for feature in [Features::CLOSE_WRITE, Features::HALF_CLOSE] {
+        assert_eq!(pipe.why_not(feature).as_deref(), Some("there is no pipe to write to"));
+    }
+}

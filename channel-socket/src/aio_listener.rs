@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -37,23 +38,56 @@ pub struct AioListener {
     listener: SocketListener,
     waiting: Arc<Waiting>,
     claim: Mutex<Option<Claim>>,
+    /// Connections accepted in a row, without waiting.
+    in_a_row: AtomicU32,
+    last_place: AtomicU64,
 }
 
-/// The tasks that wait for a connection; or waited, and were dropped: waking those does nothing.
+/// Connections that tasks accept in a row before others have their turn.
+const TURN: u32 = 128;
+
+/// The tasks that wait for a connection, each with its place; 0 is that of those who poll by hand.
 #[derive(Debug, Default)]
-struct Waiting(Mutex<Vec<Waker>>);
+struct Waiting(Mutex<Vec<(u64, Waker)>>);
 
 impl Waiting {
-    fn add(&self, waker: &Waker) {
+    fn add(&self, place: u64, waker: &Waker) {
         let mut wakers = lock(&self.0);
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
+        let old = match wakers.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, known)) if known.will_wake(waker) => None,
+            Some((_, known)) => Some(std::mem::replace(known, waker.clone())),
+            None => {
+                wakers.push((place, waker.clone()));
+                None
+            }
+        };
+        drop(wakers);
+        drop(old); // a task's own, which may do anything: not under the lock
+    }
+
+    fn remove(&self, place: u64) {
+        let mut wakers = lock(&self.0);
+        let at = wakers.iter().position(|(known, _)| *known == place);
+        let old = at.map(|at| wakers.swap_remove(at));
+        drop(wakers);
+        drop(old);
     }
 
     fn wake(&self) {
         let wakers = std::mem::take(&mut *lock(&self.0));
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+}
+
+/// A task that accepts, from its first poll on; it leaves nothing behind.
+struct Accepting<'a> {
+    listener: &'a AioListener,
+    place: u64,
+}
+
+impl Drop for Accepting<'_> {
+    fn drop(&mut self) {
+        self.listener.waiting.remove(self.place);
     }
 }
 
@@ -83,7 +117,13 @@ impl AioListener {
     #[must_use]
     pub fn new(listener: SocketListener) -> Self {
         listener.set_blocking(false);
-        Self { listener, waiting: Arc::default(), claim: Mutex::default() }
+        Self {
+            listener,
+            waiting: Arc::default(),
+            claim: Mutex::default(),
+            in_a_row: AtomicU32::new(0),
+            last_place: AtomicU64::new(0),
+        }
     }
 
     /// The listener itself: where it listens, and [`close`](SocketListener::close), which ends every
@@ -102,23 +142,37 @@ impl AioListener {
     /// # Cancel safety
     /// Cancel safe: a connection that is not returned stays in the queue.
     pub async fn accept(&self) -> Result<SocketChannel> {
-        poll_fn(|cx| self.poll_accept(cx)).await
+        let place = self.last_place.fetch_add(1, Ordering::Relaxed) + 1;
+        let accepting = Accepting { listener: self, place };
+        poll_fn(|cx| self.poll_at(accepting.place, cx)).await
     }
 
-    /// As [`accept`](Self::accept), for those who implement futures by hand.
+    /// As [`accept`](Self::accept), for those who implement futures by hand. Of two who poll in this way only the last is woken.
     ///
     /// # Errors
     /// As [`accept`](Self::accept).
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<SocketChannel>> {
+        self.poll_at(0, cx)
+    }
+
+    fn poll_at(&self, place: u64, cx: &mut Context<'_>) -> Poll<Result<SocketChannel>> {
+        if self.in_a_row.fetch_add(1, Ordering::Relaxed) >= TURN {
+            self.in_a_row.store(0, Ordering::Relaxed);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let first = self.listener.accept();
         if !first.as_ref().is_err_and(Error::is_would_block) {
             return Poll::Ready(first);
         }
-        self.waiting.add(cx.waker());
+        self.waiting.add(place, cx.waker());
         self.claim()?;
         // Once more: what came before the waker was left has called nobody.
         match self.listener.accept() {
-            Err(error) if error.is_would_block() => Poll::Pending,
+            Err(error) if error.is_would_block() => {
+                self.in_a_row.store(0, Ordering::Relaxed);
+                Poll::Pending
+            }
             done => Poll::Ready(done),
         }
     }

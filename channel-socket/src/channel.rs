@@ -47,7 +47,6 @@ pub struct SocketChannel {
     unix: bool,
     local: Option<SocketAddress>,
     peer: Option<SocketAddress>,
-    kept_limit: usize,
     read_ended: AtomicBool,
     write_ended: AtomicBool,
     /// Whether `TCP_CORK` is set; held while it is changed, so that a flush cannot cork again what was just uncorked.
@@ -78,12 +77,11 @@ impl SocketChannel {
             peer,
             fd: CountedFd::new(fd),
             unix: family == AddressFamily::UNIX,
-            kept_limit: limits.kept_descriptors,
             read_ended: AtomicBool::new(false),
             write_ended: AtomicBool::new(false),
             corked: Mutex::new(false),
             sleepers: WaitQueue::default(),
-            received: Received::default(),
+            received: Received::keeping(limits.kept_descriptors),
             failure: Failure::default(),
             handlers: FdHandlers::default(),
             outcome: Mutex::default(),
@@ -137,19 +135,33 @@ impl SocketChannel {
             return Ok(0);
         }
         self.check_lost()?;
-        let count = if self.unix && !flags.contains(ReadFlags::MSG_PEEK) {
+        let peek = flags.contains(ReadFlags::MSG_PEEK);
+        let count = if self.unix && !peek {
             let preserve = flags.contains(ReadFlags::PRESERVE_BLOCKING);
-            let count = self.received.receive(fd.as_fd(), bufs, fds, preserve, self.kept_limit);
-            self.check_lost()?;
-            count
+            self.received.receive(fd.as_fd(), bufs, fds, preserve)
+        } else if self.unix {
+            self.peek(fd.as_fd(), bufs)
         } else {
-            receive(fd.as_fd(), bufs, flags.contains(ReadFlags::MSG_PEEK))
+            receive(fd.as_fd(), bufs, peek)
         };
+        self.check_lost()?;
         match count {
             Ok(0) if self.read_ended.load(Ordering::Acquire) => Ok(0),
             Ok(0) => self.failure.check_end().map(|()| 0),
             Ok(count) => Ok(count),
             Err(errno) => Err(self.failed(errno, "read")),
+        }
+    }
+
+    /// Peeks at a unix socket. An urgent byte in front of the next ones makes poll(2) say readable, and a peek would-block, for ever; a
+    /// read throws it away (`manage_oob` in the kernel's `af_unix.c`), for it is no part of the stream, and so does this.
+    fn peek(&self, fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> rustix::io::Result<usize> {
+        match receive(fd, bufs, true) {
+            Err(Errno::AGAIN) => {
+                self.received.receive(fd, &mut [], None, false)?; // where nothing is there at all, this says so
+                receive(fd, bufs, true)
+            }
+            done => done,
         }
     }
 
@@ -274,11 +286,17 @@ impl Channel for SocketChannel {
             None => "?".to_owned(),
         };
         let (local, peer) = (line(&self.local), line(&self.peer));
-        match &self.peer {
+        let mut line = match &self.peer {
             _ if !self.unix => format!("tcp {local} -> {peer}"),
             Some(SocketAddress::Unix(_) | SocketAddress::UnixAbstract(_)) => format!("unix -> {peer}"),
             _ => format!("unix {local}"),
+        };
+        match self.received.refused() {
+            0 => {}
+            1 => line += ", 1 message brought descriptors or credentials that nobody takes",
+            many => line += &format!(", {many} messages brought descriptors or credentials that nobody takes"),
         }
+        line
     }
 
     fn readv_full(
@@ -333,6 +351,10 @@ impl Channel for SocketChannel {
 
     fn set_blocking(&self, blocking: bool) {
         self.mode.set_blocking(blocking);
+    }
+
+    fn take_over(&self) {
+        self.received.take_none();
     }
 
     fn set_delay(&self, delay: bool) {

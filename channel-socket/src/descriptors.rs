@@ -3,7 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use channel_core::{Error, ErrorKind};
@@ -37,26 +37,61 @@ pub(crate) fn send(
 }
 
 /// Descriptors that came when nobody asked, and whether any were lost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Received {
     kept: Mutex<Vec<OwnedFd>>,
     /// Whether `kept` is worth a look; spares the common read a lock.
     has_kept: AtomicBool,
+    /// How many are kept for nobody in particular; 0 once a layer has the socket.
+    limit: AtomicUsize,
+    /// Messages that brought what nobody could take, which the kernel closed: an upper bound, for what it left out may have been
+    /// credentials.
+    refused: AtomicU64,
     /// Set once; the stream ends there, because the bytes the descriptors belonged to are gone as well.
     lost: OnceLock<Error>,
 }
 
 impl Received {
-    /// Reads into `bufs`. Descriptors that come along, and those that came before, go to `fds`; without `fds` up to `limit` are
-    /// kept. Look at [`lost`](Self::lost) before believing the result.
+    /// Keeps up to `limit` descriptors for the next read that asks.
+    pub(crate) fn keeping(limit: usize) -> Self {
+        Self {
+            kept: Mutex::default(),
+            has_kept: AtomicBool::new(false),
+            limit: AtomicUsize::new(limit),
+            refused: AtomicU64::new(0),
+            lost: OnceLock::new(),
+        }
+    }
+
+    /// Closes what is kept, and keeps none from now on.
+    pub(crate) fn take_none(&self) {
+        self.limit.store(0, Ordering::Release);
+        let kept = std::mem::take(&mut *self.lock());
+        if !kept.is_empty() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many messages at most brought what nobody could take.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Reads into `bufs`. Descriptors that come along, and those that came before, go to `fds`; without `fds` they are kept as far as the
+    /// limit goes, and where that is 0 the kernel closes them. Look at [`lost`](Self::lost) before believing the result.
+    ///
+    /// With an empty list it takes away an urgent byte (`MSG_OOB`) that stands in front of the next bytes, and no other.
     pub(crate) fn receive(
         &self,
         socket: BorrowedFd<'_>,
         bufs: &mut [IoSliceMut<'_>],
         fds: Option<&mut Vec<OwnedFd>>,
         preserve_blocking: bool,
-        limit: usize,
     ) -> rustix::io::Result<usize> {
+        let limit = self.limit.load(Ordering::Acquire);
+        if fds.is_none() && limit == 0 {
+            return self.receive_none(socket, bufs);
+        }
         let mut space = [MaybeUninit::uninit(); RECEIVE_SPACE];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -73,11 +108,26 @@ impl Received {
                  descriptors left (RLIMIT_NOFILE)",
                 arrived.len()
             ));
-        } else if message.bytes > 0 && (!arrived.is_empty() || self.has_kept.load(Ordering::Acquire)) {
-            match fds {
-                Some(fds) => self.deliver(arrived, fds, preserve_blocking),
-                None => self.keep(arrived, limit),
+            return Ok(message.bytes);
+        }
+        match fds {
+            // The end brings none, and those that came before it are not handed out with it.
+            _ if message.bytes == 0 && arrived.is_empty() => {}
+            Some(fds) if !arrived.is_empty() || self.has_kept.load(Ordering::Acquire) => {
+                self.deliver(arrived, fds, preserve_blocking);
             }
+            None if !arrived.is_empty() => self.keep(arrived, limit),
+            _ => {}
+        }
+        Ok(message.bytes)
+    }
+
+    /// Without control buffer: the kernel closes descriptors that come along, and says so.
+    fn receive_none(&self, socket: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> rustix::io::Result<usize> {
+        let mut none = RecvAncillaryBuffer::default();
+        let message = retry_on_intr(|| recvmsg(socket, bufs, &mut none, RecvFlags::DONTWAIT))?;
+        if message.flags.contains(ReturnFlags::CTRUNC) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
         }
         Ok(message.bytes)
     }

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::thread;
 
 use channel_core::{Channel, ChannelExt, Direction, ErrorKind, Limits, ReadFlags, Result, WriteFlags};
 use channel_socket::{SocketAddress, SocketChannel, SocketListener};
-use channel_testkit::{child, fds};
+use channel_testkit::{child, fds, watchdog};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::net::sockopt;
 
 /// A file that can be told from any other.
 fn some_file() -> File {
@@ -207,4 +209,22 @@ fn a_socket_that_also_gets_credentials_loses_no_descriptors() {
     let file = some_file();
     send(&near, b"x", &vec![file.as_fd(); 253]).unwrap();
     assert_eq!(receive(&far, 1, ReadFlags::empty()).unwrap().1.len(), 253);
+}
+
+#[test]
+fn descriptors_go_once_however_many_writes_the_bytes_take() {
+    watchdog::run("descriptors_go_once", || {
+        let (near, far) = SocketChannel::pair().unwrap();
+        sockopt::set_socket_send_buffer_size(near.socket().unwrap(), 4096).unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let bytes = vec![7; 500_000];
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                near.writev_full_all(&mut [IoSlice::new(&bytes)], &[null.as_fd()], WriteFlags::empty()).unwrap()
+            });
+            let (mut heard, mut fds) = (vec![0; bytes.len()], Vec::new());
+            far.readv_full_all(&mut [IoSliceMut::new(&mut heard)], Some(&mut fds), ReadFlags::empty()).unwrap();
+            assert_eq!(fds.len(), 1, "descriptors that came of one that was sent");
+        });
+    });
 }

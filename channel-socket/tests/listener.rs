@@ -1,10 +1,12 @@
 //! Listening: paths, waking, shortages.
 
 use std::fs;
+use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -316,4 +318,34 @@ fn bad_addresses_are_errors_that_name_them() {
     assert!(SocketListener::bind(&SocketAddress::UnixUnnamed).is_err());
     let nowhere = SocketAddress::Unix("/nonexistent/socket".into());
     assert!(SocketChannel::connect(&nowhere).unwrap_err().to_string().contains("/nonexistent/socket"));
+}
+
+#[test]
+fn a_task_that_always_finds_connections_gives_others_their_turn() {
+    let listener = AioListener::new(SocketListener::bind(&any_port()).unwrap());
+    let clients: Vec<_> =
+        (0..300).map(|_| SocketChannel::connect(listener.listener().local_address()).unwrap()).collect();
+    let _entered = enter_context(Recorder::new());
+    let mut accepted = 0;
+    let mut all = pin!(async {
+        while accepted < clients.len() {
+            drop(listener.accept().await.unwrap());
+            accepted += 1;
+        }
+    });
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(all.as_mut().poll(&mut cx).is_pending(), "it accepted them all in one turn");
+    while all.as_mut().poll(&mut cx).is_pending() {}
+}
+
+#[test]
+fn tasks_that_gave_up_accepting_leave_no_wakers() {
+    let listener = AioListener::new(SocketListener::bind(&any_port()).unwrap());
+    let _entered = enter_context(Recorder::new());
+    let woken = Arc::new(Woken(AtomicU32::new(0)));
+    for _ in 0..100 {
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(pin!(listener.accept()).poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&woken), 1, "references to tasks that are gone");
 }

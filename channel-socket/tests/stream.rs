@@ -2,17 +2,22 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use channel_core::{
-    Channel, ChannelExt, Direction, ErrorKind, Features, ReadFlags, Readiness, Shutdown, WriteFlags, describe,
+    AioChange, AioHandler, Channel, ChannelExt, Direction, ErrorKind, Features, ReadFlags, Readiness, Shutdown,
+    WriteFlags, describe,
 };
 use channel_socket::{SocketAddress, SocketChannel, SocketListener};
 use channel_testkit::asleep::asleep;
+use channel_testkit::recording::Recorder;
 use channel_testkit::watchdog;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::net::sockopt;
+use rustix::pipe::{PipeFlags, pipe_with};
 
 fn tcp_pair() -> (SocketChannel, SocketChannel) {
     let listener = SocketListener::bind(&SocketAddress::Inet("127.0.0.1:0".parse().unwrap())).unwrap();
@@ -453,4 +458,48 @@ fn close_does_not_wait_for_a_peer_that_never_stops_sending() {
             sending.join().unwrap();
         });
     });
+}
+
+/// Sends a byte that is no part of the stream.
+fn send_urgent(peer: &UnixStream) {
+    assert_eq!(rustix::net::send(peer, b"!", rustix::net::SendFlags::OOB), Ok(1));
+}
+
+#[test]
+fn a_handler_that_peeks_rests_in_front_of_an_urgent_byte() {
+    let (peer, near) = UnixStream::pair().unwrap();
+    let near = Arc::new(SocketChannel::from_fd(near.into()).unwrap());
+    near.set_blocking(false);
+    send_urgent(&peer);
+    let recorder = Recorder::new();
+    let weak = Arc::downgrade(&near);
+    let handler = AioHandler::new(recorder.clone(), move || {
+        let Some(near) = weak.upgrade() else { return };
+        let peeked = near.readv_full(&mut [IoSliceMut::new(&mut [0; 8])], None, ReadFlags::MSG_PEEK);
+        assert!(peeked.unwrap_err().is_would_block());
+    });
+    near.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
+    let calls: usize = (0..100).map(|_| recorder.turn(Duration::ZERO).unwrap()).sum();
+    assert!((1..=2).contains(&calls), "{calls} calls for a byte that cannot be seen");
+}
+
+#[test]
+fn a_peek_waits_behind_an_urgent_byte_and_what_follows_it_is_whole() {
+    let (peer, near) = UnixStream::pair().unwrap();
+    let near = SocketChannel::from_fd(near.into()).unwrap();
+    let far = SocketChannel::from_fd(peer.try_clone().unwrap().into()).unwrap();
+    let (out, _inn) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    send_urgent(&peer);
+    thread::scope(|scope| {
+        let peeking = asleep(scope, || {
+            let mut seen = [0; 8];
+            let count = near.readv_full(&mut [IoSliceMut::new(&mut seen)], None, ReadFlags::MSG_PEEK)?;
+            Ok::<_, channel_core::Error>(seen[..count].to_vec())
+        });
+        far.writev_full(&[IoSlice::new(b"data")], &[out.as_fd()], WriteFlags::empty()).unwrap();
+        assert_eq!(peeking.join().unwrap().unwrap(), b"data");
+    });
+    let (mut seen, mut fds) = ([0; 8], Vec::new());
+    let count = near.readv_full(&mut [IoSliceMut::new(&mut seen)], Some(&mut fds), ReadFlags::empty()).unwrap();
+    assert_eq!((&seen[..count], fds.len()), (&b"data"[..], 1), "what was only looked at, and its descriptor");
 }

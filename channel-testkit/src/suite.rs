@@ -114,6 +114,7 @@ macro_rules! __each_clause {
             d3_descriptors_go_with_the_first_byte_or_not_at_all: [every] where descriptors;
             d4_no_descriptor_is_lost_unseen: [every] where descriptors;
             d5_what_cannot_be_done_is_refused_before_any_byte: [blocking, non_blocking];
+            d6_what_nobody_can_take_is_not_kept: [every] where descriptors;
             f1_features_are_fixed: [blocking];
             f2_why_not_gives_a_reason: [blocking];
             q1_a_wait_ends_when_progress_can_be_made: [blocking, non_blocking];

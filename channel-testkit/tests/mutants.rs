@@ -616,6 +616,10 @@ mutants! {
     d5 in Blocking says "without FD_PASS gave Ok": |options| near(options, |near| {
         near.on_write(|inner, bufs, _, flags| inner.writev_full(bufs, &[], flags))
     });
+    /// A channel that was taken over goes on keeping descriptors.
+    d6 [descriptors] in Blocking says "it is still open": |_| near_socket(|near| {
+        near.on_take_over(|_| ())
+    });
     /// A feature goes with the first bytes.
     f1 in Blocking says "features after data": |options| near(options, |near| {
         let wrote = Arc::new(AtomicBool::new(false));

@@ -55,7 +55,7 @@ impl Decoder for TlsDecoder {
                 session.still_works()?;
                 break Stopped::NeedInput;
             };
-            if sink.is_full() {
+            if sink.is_full() || !sink.begin_unit() {
                 break Stopped::SinkFull;
             }
             session.receive(&mut rest[..len], &mut |plaintext| sink.put(plaintext))?;

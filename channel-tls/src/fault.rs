@@ -69,3 +69,16 @@ fn of_alert(alert: AlertDescription) -> ErrorKind {
         _ => ErrorKind::Refused,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_verifier_of_the_callers_own_says_is_about_authentication() {
+        let revoked = rustls::Error::InvalidCertRevocationList(rustls::CertRevocationListError::BadSignature);
+        let error = of_session(revoked);
+        assert_eq!(error.kind(), ErrorKind::Authentication);
+        assert!(error.to_string().contains("revocation"), "{error}");
+    }
+}

@@ -1,11 +1,15 @@
 //! What a WebSocket channel adds to the contract, seen from outside.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use channel_core::{
-    Channel, ChannelExt, Direction, ErrorKind, Features, Limits, MemoryChannel, ReadFlags, describe, find_layer,
+    AioChange, AioHandler, Channel, ChannelExt, Direction, ErrorKind, Features, Limits, MemoryChannel, ReadFlags,
+    describe, find_layer,
 };
+use channel_testkit::recording::Recorder;
 use channel_testkit::watchdog;
 use channel_websocket::{ClientOptions, CloseFrame, Role, ServerOptions, WebSocketChannel};
 
@@ -297,4 +301,79 @@ fn the_handshake_and_data_pass_through_one_byte_of_room() {
             assert_eq!(client.read(&mut heard).unwrap(), 0);
         });
     });
+}
+
+#[test]
+fn a_flood_of_empty_frames_gives_others_their_turn() {
+    let (server, far) = open_server(64 * 1024);
+    server.set_blocking(false);
+    let flood: Vec<u8> = masked(0x00, b"").repeat(9_000);
+    far.write_all(&masked(0x02, b"")).unwrap();
+    far.write_all(&flood[..]).unwrap();
+    let mut calls = 1;
+    let more = || server.wait(Direction::Read, Some(Duration::ZERO)).unwrap();
+    while server.read(&mut [0]).unwrap_err().is_would_block() && more() {
+        calls += 1;
+    }
+    assert!((5..50).contains(&calls), "{calls} calls for 9,000 frames");
+}
+
+#[test]
+fn a_head_with_another_blank_line_inside_is_no_request() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let server = server(near);
+    // RFC 9112 §2.2: a recipient may take a bare line feed for the end of a line, and then the head ends before we think it does.
+    let smuggling = REQUEST.replace("\r\n", "\n") + "GET /y HTTP/1.1\r\n\r\n";
+    far.write_all(smuggling.as_bytes()).unwrap();
+    let error = server.handshake().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(read_head(&far).starts_with("HTTP/1.1 400 "));
+}
+
+#[test]
+fn our_close_leaves_behind_a_pong_that_had_to_wait() {
+    let (server, far) = open_server(200);
+    server.set_blocking(false);
+    far.set_blocking(false);
+    assert_eq!(server.write(&[7; 20_000]).unwrap(), 20_000);
+    far.write_all(&masked(0x89, b"?")).unwrap();
+    // There is no room for the pong: the peer takes nothing.
+    assert!(server.read(&mut [0]).unwrap_err().is_would_block());
+    let (mut said, mut piece) = (Vec::new(), [0; 256]);
+    let mut ended = false;
+    loop {
+        ended = ended || !server.close_write().is_err_and(|error| error.is_would_block());
+        match far.read(&mut piece) {
+            Ok(count) => said.extend(&piece[..count]),
+            Err(error) => {
+                assert!(error.is_would_block(), "{error}");
+                if ended {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(said.ends_with(&[0x8a, 1, b'?', 0x88, 2, 0x03, 0xe8]), "{:?}", &said[said.len() - 20..]);
+}
+
+#[test]
+fn who_closes_on_a_loop_is_called_for_a_close_behind_a_flood() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+    let server = WebSocketChannel::server(Box::new(near), ServerOptions::default(), limits).unwrap();
+    far.write_all(REQUEST.as_bytes()).unwrap();
+    server.handshake().unwrap();
+    read_head(&far);
+    server.set_blocking(false);
+    far.write_all(&[masked(0x02, b""), masked(0x00, b"").repeat(3000), masked(0x88, &[0x03, 0xe8])].concat()).unwrap();
+    far.close_write().unwrap();
+    let server = Arc::new(server);
+    let (recorder, closed) = (Recorder::new(), Arc::new(AtomicBool::new(false)));
+    let (kept, done) = (Arc::clone(&server), Arc::clone(&closed));
+    let closer = AioHandler::new(recorder.clone(), move || {
+        done.fetch_or(!kept.close().is_err_and(|error| error.is_would_block()), Ordering::Relaxed);
+    });
+    server.set_aio_fd_handler(AioChange::Keep, AioChange::Closer(closer)).unwrap();
+    let _ = server.close();
+    assert!(recorder.turn_until(Duration::from_secs(20), || closed.load(Ordering::Relaxed)).unwrap());
 }

@@ -241,6 +241,9 @@ mod tests {
     #[test]
     fn every_plant_of_our_own_applies() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        if root.join(format!("channel-core/src/{}.rs", switch::MODULE)).exists() {
+            return; // they are in it already: this is the copy that is planted
+        }
         let tree = Tree::uncopied(&root);
         let plants = own::read(&root.join("integration-tests/plants")).expect("plants");
         Field::new(&tree).add_own(plants).expect("plants that apply");

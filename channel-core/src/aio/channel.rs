@@ -5,9 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-#[cfg(any(feature = "tokio", feature = "futures-io"))]
-use std::task::ready;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::waiter::{Claimed, Entered, Event, Released, Waiter, Waits};
@@ -24,6 +22,9 @@ use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, 
 /// # Threads
 /// One task may read and another write at the same time, on whatever threads. A second waiter in one direction gets
 /// [`Busy`](ErrorKind::Busy) \[A1\]. A handshake counts as reading; `flush` and `close_write` as writing; `close` as neither.
+///
+/// # Turns
+/// A task whose calls never have to wait gives others their turn all the same, after 128 of them in one direction \[A3\].
 ///
 /// # Cancel safety
 /// [`ready`](Self::ready), [`read`](Self::read), [`readv_full`](Self::readv_full), [`write`](Self::write),
@@ -155,7 +156,10 @@ impl Shared {
             }
             Entered::Called => Ok(()),
             Entered::Unknowing | Entered::Waiting => match self.look(waits, entered == Entered::Unknowing) {
-                Ok(false) => return Poll::Pending,
+                Ok(false) => {
+                    waits.waited();
+                    return Poll::Pending;
+                }
                 looked => looked.map(drop),
             },
         };
@@ -260,7 +264,7 @@ impl AioChannel {
     /// # Cancel safety
     /// Cancel safe.
     pub fn ready(&self, direction: Direction) -> Ready<'_> {
-        Ready { channel: self, direction, waiter: Waiter::future() }
+        Ready { channel: self, direction, waiter: Waiter::future(), begins: true }
     }
 
     /// As [`ready`](Self::ready), for those who implement futures by hand. Of two who poll one direction in this way only the
@@ -269,6 +273,7 @@ impl AioChannel {
     /// # Errors
     /// As [`ready`](Self::ready).
     pub fn poll_ready(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<()>> {
+        ready!(self.shared.waits(direction).poll_turn(cx));
         self.shared.poll_ready(&mut Waiter::poll(), cx, direction)
     }
 
@@ -285,11 +290,13 @@ impl AioChannel {
         direction: Direction,
         mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> Result<T> {
+        let waits = self.shared.waits(direction);
         loop {
-            let calls = self.shared.waits(direction).calls();
+            poll_fn(|cx| waits.poll_turn(cx)).await;
+            let calls = waits.calls();
             match attempt(&*self.shared.channel) {
                 Err(error) if error.is_would_block() => {
-                    Ready { channel: self, direction, waiter: Waiter::after_attempt(calls) }.await?;
+                    Ready { channel: self, direction, waiter: Waiter::after_attempt(calls), begins: false }.await?;
                 }
                 done => return done,
             }
@@ -304,8 +311,10 @@ impl AioChannel {
         direction: Direction,
         mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> Poll<Result<T>> {
+        let waits = self.shared.waits(direction);
         loop {
-            let calls = self.shared.waits(direction).calls();
+            ready!(waits.poll_turn(cx));
+            let calls = waits.calls();
             match attempt(&*self.shared.channel) {
                 Err(error) if error.is_would_block() => {
                     ready!(self.shared.poll_ready(&mut Waiter::poll_after_attempt(calls), cx, direction))?;
@@ -526,13 +535,18 @@ pub struct Ready<'a> {
     channel: &'a AioChannel,
     direction: Direction,
     waiter: Waiter,
+    /// It was not polled yet, and no attempt came before it.
+    begins: bool,
 }
 
 impl Future for Ready<'_> {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let Self { channel, direction, waiter } = &mut *self;
+        let Self { channel, direction, waiter, begins } = &mut *self;
+        if std::mem::take(begins) {
+            ready!(channel.shared.waits(*direction).poll_turn(cx));
+        }
         channel.shared.poll_ready(waiter, cx, *direction)
     }
 }

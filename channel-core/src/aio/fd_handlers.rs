@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::polled::{Poll, Polled, Status};
 use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed, Timer};
@@ -30,6 +30,9 @@ pub struct FdHandlers {
     /// The channel was closed: nothing is set any more. Looked at under the lock of what is to be changed.
     closed: AtomicBool,
 }
+
+/// How long a handler is off its loop when its call met a shortage of the system's.
+const SHORTAGE: Duration = Duration::from_millis(10);
 
 /// One handler on its descriptor.
 #[derive(Debug)]
@@ -190,7 +193,8 @@ impl FdHandlers {
     }
 
     /// Notes a read or a write, at its end: a handler that was taken off its loop is put back. A `result` that is the end of
-    /// the direction, 0 or an error that stays, takes its handler off, until another result shows that the direction goes on.
+    /// the direction, 0 or an error that stays, takes its handler off, until another result shows that the direction goes on. One that is
+    /// a shortage of the system's takes it off for a moment.
     pub fn called(&self, direction: Direction, result: &Result<usize>) {
         if !self.any.load(Ordering::Acquire) {
             return;
@@ -199,6 +203,9 @@ impl FdHandlers {
             Ok(count) => *count == 0,
             Err(error) => !error.is_passing(),
         };
+        if result.as_ref().is_err_and(Error::is_shortage) {
+            self.pause(direction, Instant::now() + SHORTAGE); // of what is short, readiness says nothing
+        }
         for towards in [Direction::Read, Direction::Write] {
             let there = self.lock(towards).clone();
             if let Some(there) = there {

@@ -207,3 +207,45 @@ mod loom_tests {
         at_once(|status| status.ends().ends(), [|status| status | Status::REMOVED, Status::called], |_| false);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::{Error, ErrorKind};
+
+    /// A loop that refuses the next so many.
+    struct Refusing<'a>(&'a Cell<(u32, bool)>);
+
+    impl Poll for Refusing<'_> {
+        fn poll(&self, polls: bool) -> Result<()> {
+            let (refusals, _) = self.0.get();
+            if polls && refusals > 0 {
+                self.0.set((refusals - 1, false));
+                return Err(Error::new(ErrorKind::Io(std::io::ErrorKind::OutOfMemory), "loop", ""));
+            }
+            self.0.set((refusals, polls));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_loop_that_refuses_a_handler_is_asked_again_by_the_next_call() {
+        let state = Cell::new((0, false));
+        let polled = Polled::new(Some(Refusing(&state)));
+        polled.settle().unwrap();
+        polled.change(Status::ends);
+        polled.change(Status::ends);
+        assert_eq!(state.get(), (0, false), "two calls that called nobody");
+        state.set((2, false));
+        for left in [1, 0] {
+            polled.change(Status::called);
+            assert_eq!(state.get(), (left, false));
+        }
+        polled.change(Status::called);
+        assert_eq!(state.get(), (0, true));
+        polled.change(|status| status | Status::REMOVED);
+        assert_eq!(state.get(), (0, false));
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::core::{Core, deadline_in};
 use super::engine::{Decoder, Encoder, Ending};
 use super::state::Facts;
-use crate::{Channel, Direction, Error, ErrorKind, Features, ReadFlags, Readiness, Removed, Result, Shutdown};
+use crate::{Channel, Direction, Error, ErrorKind, Features, News, ReadFlags, Readiness, Removed, Result, Shutdown};
 
 /// A `close` that may be under way.
 #[derive(Debug, Default)]
@@ -38,12 +38,13 @@ impl Closing {
         self.deadline().is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// Sets the deadline, unless there is an earlier one, and says which it is.
-    fn end_by(&self, deadline: Instant) -> Instant {
+    /// Sets the deadline, unless there is an earlier one: which it is, and whether it was a later one before.
+    fn end_by(&self, deadline: Instant) -> (Instant, bool) {
         let mut known = lock(&self.deadline);
+        let is_earlier = known.is_some_and(|known| deadline < known);
         let earliest = known.map_or(deadline, |known| known.min(deadline));
         *known = Some(earliest);
-        earliest
+        (earliest, is_earlier)
     }
 }
 
@@ -76,7 +77,10 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             let detail = "this thread is inside close already, in what that lets go of";
             return Err(self.annotate(Error::new(ErrorKind::WouldDeadlock, self.layer, detail), "close"));
         }
-        let deadline = closing.end_by(deadline.unwrap_or_else(|| deadline_in(self.limits.linger)));
+        let (deadline, is_earlier) = closing.end_by(deadline.unwrap_or_else(|| deadline_in(self.limits.linger)));
+        if is_earlier {
+            self.sleepers.wake(News::all()); // other closers, who sleep until the later one
+        }
         let mut outcome = lock(&closing.outcome);
         if let Some(outcome) = &*outcome {
             return outcome.clone();
@@ -107,7 +111,6 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
     /// Does what can be done now: sends what is left and our end, throws away what has come, ends and closes what is below.
     fn be_polite(&self, deadline: Instant) -> Politeness {
-        self.facts.set(Facts::CLOSE_READS | Facts::CLOSE_WRITES, false);
         if !self.facts.has(Facts::OPEN) {
             // A handshake that is given up: its last word is on its way, and nothing more is said.
             return match self.below(self.inner.close_by(deadline)) {
@@ -146,7 +149,9 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         }
     }
 
+    /// Notes what is waited for. Where that is what it was, it is no news for the others who close.
     fn waits(&self, facts: Facts) -> Politeness {
+        self.facts.set((Facts::CLOSE_READS | Facts::CLOSE_WRITES) - facts, false);
         self.facts.set(facts, true);
         Politeness::Waits
     }
@@ -208,6 +213,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     fn release(&self, ended: Result<()>, below: Option<Result<()>>) -> (Result<()>, Removed) {
         let late = matches!(&ended, Err(error) if error.is_would_block());
         let below = below.unwrap_or_else(|| self.close_below_now());
+        self.facts.set(Facts::CLOSE_READS | Facts::CLOSE_WRITES, false);
         self.facts.set(Facts::CLOSED, true);
         let removed = self.remove_handlers();
         let peer_ended = match self.reader.lock() {

@@ -1,6 +1,8 @@
 //! One attempt of everything a layer does: no waiting here, and no lock held beyond a call.
 
+use std::any::Any;
 use std::io::{IoSlice, IoSliceMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -151,12 +153,29 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         reader.read(self, bufs, relaxed)
     }
 
-    pub(super) fn try_lend(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        self.check_open("read")?;
-        self.push_unsent();
-        let mut reader = self.reading()?;
-        self.check_open("read")?;
-        reader.lend(self, take)
+    /// A panic of the caller's own is the caller's, to be resumed when the call has ended: nothing is taken, and the engine has no part in
+    /// it.
+    pub(super) fn try_lend(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> usize,
+    ) -> (Result<usize>, Option<Box<dyn Any + Send>>) {
+        let mut panicked = None;
+        let mut guarded = |bytes: &[u8]| match panicked {
+            Some(_) => 0,
+            None => catch_unwind(AssertUnwindSafe(|| take(bytes))).unwrap_or_else(|panic| {
+                panicked = Some(panic);
+                0
+            }),
+        };
+        let mut lend = || {
+            self.check_open("read")?;
+            self.push_unsent();
+            let mut reader = self.reading()?;
+            self.check_open("read")?;
+            reader.lend(self, &mut guarded)
+        };
+        let lent = lend();
+        (lent, panicked)
     }
 
     pub(super) fn try_write(&self, bufs: &[IoSlice<'_>]) -> Result<usize> {
@@ -341,7 +360,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         answer.with_deadline(handshake.copied()).with_ticket(ticket.heeding(heeds))
     }
 
-    /// Tells who sleeps what was left for them. Each public call ends with this, and whatever else changes facts.
+    /// Tells who sleeps what was left for them. Each call that may leave something ends with this, and so does a handler's push.
     fn tell_sleepers(&self) {
         let news = self.facts.take_news();
         if !news.is_empty() {
@@ -365,6 +384,10 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         let facts = self.facts.load();
         if facts.contains(Facts::HELD) {
             self.handlers.schedule(Direction::Read);
+            if facts.contains(Facts::CLOSE_READS) && !facts.intersects(Facts::READ_DONE | Facts::CLOSED) {
+                self.handlers.schedule(Direction::Write);
+                self.handlers.schedule_closers();
+            }
         }
         if facts.contains(Facts::WRITE_DONE) && !facts.contains(Facts::WRITE_TOLD) {
             self.facts.set(Facts::WRITE_TOLD, true);

@@ -112,7 +112,7 @@ pub struct Decoded {
 pub enum Stopped {
     /// It needs more input.
     NeedInput,
-    /// The sink is full; there may be more.
+    /// The sink is full, or had no turn left for another unit ([`Sink::begin_unit`]); there may be more.
     SinkFull,
     /// The peer ended the stream cleanly; nothing more will come.
     End,
@@ -165,7 +165,12 @@ pub struct Sink<'s, 'b> {
     target: Target<'s, 'b>,
     held: &'s mut Buffer,
     filled: usize,
+    /// Units that may still be decoded in this call.
+    units: u32,
 }
+
+/// Units of a protocol, frames or records, that one call decodes at most: a peer may send any number that carry nothing.
+const UNITS: u32 = 1024;
 
 enum Target<'s, 'b> {
     Slices { bufs: &'s mut [IoSliceMut<'b>], at: usize, room: usize },
@@ -185,14 +190,14 @@ impl<'s, 'b> Sink<'s, 'b> {
     /// A sink into `bufs`, each filled before the next; what does not fit goes to `held`.
     pub fn slices(bufs: &'s mut [IoSliceMut<'b>], held: &'s mut Buffer) -> Self {
         let room = bufs.iter().map(|buf| buf.len()).sum();
-        let mut sink = Self { target: Target::Slices { bufs, at: 0, room }, held, filled: 0 };
+        let mut sink = Self { target: Target::Slices { bufs, at: 0, room }, held, filled: 0, units: UNITS };
         sink.skip_full();
         sink
     }
 
     /// A sink that hands bytes to `take`, which says how many it consumed; what it leaves goes to `held`.
     pub fn lend(take: &'s mut dyn FnMut(&[u8]) -> usize, held: &'s mut Buffer) -> Self {
-        Self { target: Target::Lend { take, refused: false }, held, filled: 0 }
+        Self { target: Target::Lend { take, refused: false }, held, filled: 0, units: UNITS }
     }
 
     /// How many bytes reached the caller.
@@ -215,6 +220,19 @@ impl<'s, 'b> Sink<'s, 'b> {
                 Target::Slices { room, .. } => *room == 0,
                 Target::Lend { refused, .. } => *refused,
             }
+    }
+
+    /// Counts a unit of the protocol, a frame or a record, that is about to be decoded. `false` where this call has decoded so many that
+    /// others are to have their turn: the decoder then stops, with [`Stopped::SinkFull`], and goes on in the next call.
+    pub fn begin_unit(&mut self) -> bool {
+        let may = self.units > 0;
+        self.units = self.units.saturating_sub(1);
+        may
+    }
+
+    /// Whether the call is to end although nothing came of it.
+    pub(crate) fn turn_is_over(&self) -> bool {
+        self.units == 0
     }
 
     /// Adds plaintext; always all of it.
@@ -437,6 +455,7 @@ mod tests {
             bytes.len()
         };
         let mut sink = Sink::lend(&mut take, &mut held);
+        assert!(!sink.has_some());
         sink.space(3)[..3].copy_from_slice(b"abc");
         sink.commit(3); // into what is held: a borrower has no memory of its own
         assert!(sink.is_full() && sink.has_some());
@@ -444,7 +463,7 @@ mod tests {
         sink.drain_held();
         assert!(!sink.is_full());
         sink.put(b"f");
-        assert_eq!(sink.filled(), 6);
+        assert_eq!((sink.filled(), sink.has_some()), (6, true));
         assert_eq!((taken.as_slice(), held.len()), (&b"abcdef"[..], 0));
     }
 }

@@ -179,6 +179,7 @@ mod loom_tests {
                 thread::spawn(move || outbox.try_with(|_| thread::yield_now(), tend))
             };
             replies.lock().unwrap().push(1);
+            thread::yield_now(); // trying for a lock is no point at which loom changes threads
             outbox.post(tend);
             trying.join().unwrap();
             let sent = outbox.with(|side| side.sent.clone(), |_| panic!("a note was left lying"));

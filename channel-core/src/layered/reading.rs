@@ -136,9 +136,8 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             if self.end.is_some() {
                 return Ok(Step::Ended);
             }
-            if fruitless == FRUITLESS_READS {
-                self.more = true; // so that readiness says Ready and the caller comes back
-                return Err(Error::WOULD_BLOCK);
+            if fruitless == FRUITLESS_READS || sink.turn_is_over() {
+                return Err(Error::WOULD_BLOCK); // what is left, here or below, says that it is there
             }
             fruitless += 1;
             if self.lends {

@@ -114,8 +114,32 @@ impl SharedFacts {
             if !new.is_empty() {
                 self.0.fetch_or((facts | new.news()).bits(), Ordering::AcqRel);
             }
+        } else if (self.load() & facts).contains(Facts::UNSENT) {
+            // Who waits for the last of it to be gone need not be who sent that.
+            let sent = |bits| Some((bits & !facts.bits()) | Facts::NEWS_WRITE.bits());
+            let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, sent);
         } else if self.load().intersects(facts) {
             self.0.fetch_and(!facts.bits(), Ordering::AcqRel);
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_so_is_news_once_and_so_is_that_all_was_sent() {
+        let facts = SharedFacts::new(Facts::OPEN);
+        assert_eq!(facts.take_news(), News::empty());
+        facts.set(Facts::UNSENT | Facts::HELD, true);
+        assert_eq!(facts.take_news(), News::READ | News::UNSENT);
+        facts.set(Facts::UNSENT | Facts::HELD, true);
+        assert_eq!(facts.take_news(), News::empty());
+        facts.set(Facts::UNSENT, false);
+        assert_eq!(facts.take_news(), News::WRITE);
+        facts.set(Facts::UNSENT, true);
+        facts.set(Facts::UNSENT, false);
+        assert_eq!(facts.take_news(), News::WRITE, "what was sent meanwhile is left to nobody");
     }
 }

@@ -173,6 +173,8 @@ impl Channel for BufferChannel {
 
     fn set_blocking(&self, _: bool) {}
 
+    fn take_over(&self) {}
+
     fn set_delay(&self, _: bool) {}
 
     fn set_cork(&self, _: bool) {}

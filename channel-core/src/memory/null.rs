@@ -95,6 +95,8 @@ impl Channel for NullChannel {
 
     fn set_blocking(&self, _: bool) {}
 
+    fn take_over(&self) {}
+
     fn set_delay(&self, _: bool) {}
 
     fn set_cork(&self, _: bool) {}

@@ -73,6 +73,10 @@ impl Channel for Limping {
     fn set_blocking(&self, blocking: bool) {
         self.inner.set_blocking(blocking);
     }
+
+    fn take_over(&self) {
+        self.inner.take_over();
+    }
     fn set_delay(&self, delay: bool) {
         self.inner.set_delay(delay);
     }

@@ -331,6 +331,10 @@ impl Channel for Adverse {
         self.mode.set_blocking(blocking);
     }
 
+    fn take_over(&self) {
+        self.inner.take_over();
+    }
+
     fn set_delay(&self, delay: bool) {
         self.noted_hint("set_delay", delay);
         self.inner.set_delay(delay);

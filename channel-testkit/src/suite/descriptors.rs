@@ -122,6 +122,41 @@ pub fn d4_no_descriptor_is_lost_unseen(setup: &Setup) {
     assert!(matches!(&again, Err(error) if !error.is_would_block()), "the stream goes on after {error:?}: {again:?}");
 }
 
+/// \[D6\] What nobody can take is not kept: a channel that was taken over takes no descriptors on a read that does not ask; the
+/// stream goes on, and `describe` says how many messages brought such.
+pub fn d6_what_nobody_can_take_is_not_kept(setup: &Setup) {
+    let (near, far) = setup.pair();
+    let quick = |_| pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("a pipe");
+    let pipes: [_; 2] = std::array::from_fn(quick);
+    send(&far, b"1", &[pipes[0].1.as_fd()]);
+    assert_eq!(near.take(1), b"1"); // which keeps the descriptor
+    near.take_over();
+    for _ in 0..3 {
+        send(&far, b"2", &[pipes[1].1.as_fd()]);
+        assert_eq!(near.take(1), b"2", "the byte that brought a descriptor nobody asks for");
+    }
+    // Ours are the last writers of these pipes now, if none is kept.
+    for (at, (out, inn)) in pipes.into_iter().enumerate() {
+        drop(inn);
+        let mut ended = rustix::io::read(&out, &mut [0; 1]);
+        for _ in 0..100 {
+            // What is closed on its way, the kernel closes in its own time.
+            if ended.is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            ended = rustix::io::read(&out, &mut [0; 1]);
+        }
+        assert_eq!(ended, Ok(0), "a read of pipe {at}, of which the peer sent the other end: it is still open");
+    }
+    let told = near.describe_layer();
+    assert!(told.contains('4'), "`{told}` does not say how many messages brought descriptors");
+    let (out, _inn) = pipe();
+    send(&far, b"3", &[out.as_fd()]);
+    let (bytes, fds) = receive(&near, 1, ReadFlags::empty());
+    assert_eq!((&bytes[..], fds.len()), (&b"3"[..], 1), "a read that asks");
+}
+
 /// \[D5\] Without `FD_PASS` a call with descriptors is refused before any byte. So is every flag whose feature is missing.
 pub fn d5_what_cannot_be_done_is_refused_before_any_byte(setup: &Setup) {
     let (near, far) = setup.pair();

@@ -207,6 +207,10 @@ impl Channel for Observed {
         self.inner.set_blocking(blocking);
     }
 
+    fn take_over(&self) {
+        self.inner.take_over();
+    }
+
     fn set_delay(&self, delay: bool) {
         let _inside = Inside::enter(&self.journal, "set_delay");
         self.inner.set_delay(delay);

@@ -93,6 +93,7 @@ mutant! {
     writev_full => on_write(bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize>;
     flush => on_flush() -> Result<()>;
     set_blocking => on_set_blocking(blocking: bool) -> Nothing;
+    take_over => on_take_over() -> Nothing;
     set_delay => on_set_delay(delay: bool) -> Nothing;
     set_cork => on_set_cork(cork: bool) -> Nothing;
     close_write => on_close_write() -> Result<()>;

@@ -1,5 +1,10 @@
 //! Two of our engines, and one of ours with rustls' own, exchange data however the bytes are cut.
 
+use std::io::IoSliceMut;
+
+use channel_core::Buffer;
+use channel_core::engine::{Decoder, Sink, Stopped};
+
 use super::common::{Authority, VERSIONS, buffered_client, buffered_server, pattern};
 use super::end::{Ours, heard_by, records, said_by, settle, to_peer};
 use rustls::{CipherSuite, ProtocolVersion};
@@ -146,4 +151,24 @@ fn a_session_keeps_no_record_of_memory_to_gather_the_next_in() {
     assert!((11..=4096).contains(&small), "kept for the next: {small}");
     ours.writes_pieces(&[b"small", b"pieces"]).unwrap();
     assert_eq!(kept(&ours), small);
+}
+
+#[test]
+fn one_call_opens_so_many_records_and_no_more_whatever_room_it_has() {
+    let (mut from, mut to) = joined(ProtocolVersion::TLSv1_3, usize::MAX);
+    let mut sent = Vec::new();
+    for _ in 0..3000 {
+        from.writes(b"x").unwrap();
+        sent.extend(from.sends());
+    }
+    let (decoder, _) = to.open.as_mut().unwrap();
+    let (mut room, mut held, mut calls) = ([0; 4096], Buffer::new(), Vec::new());
+    while !sent.is_empty() {
+        let mut bufs = [IoSliceMut::new(&mut room)];
+        let mut sink = Sink::slices(&mut bufs, &mut held);
+        let decoded = decoder.decode(&mut sent, &mut sink).unwrap();
+        calls.push((sink.filled(), decoded.stopped));
+        sent.drain(..decoded.consumed);
+    }
+    assert_eq!(calls, [(1024, Stopped::SinkFull), (1024, Stopped::SinkFull), (952, Stopped::NeedInput)]);
 }

@@ -51,6 +51,9 @@ impl Decoder {
         let mut reply = false;
         let stopped = loop {
             match &mut self.stage {
+                Stage::Header if !self.header.is_partial() && !rest.is_empty() && !sink.begin_unit() => {
+                    break Stopped::SinkFull;
+                }
                 Stage::Header => match self.header.advance(&mut rest, &self.rules) {
                     Ok(Some((header, length))) => self.begin(&header, length),
                     Ok(None) => break Stopped::NeedInput,

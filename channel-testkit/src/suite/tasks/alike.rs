@@ -38,6 +38,27 @@ pub fn a3_an_async_call_does_what_the_blocking_one_does(setup: &Setup) {
     assert_eq!(tasks.outcomes(), blocking_outcomes(setup), "results of async calls, and of blocking ones");
     tasks.are_woken_by_other_threads();
     tasks.are_woken_by_limits();
+    tasks.give_others_their_turn();
+}
+
+impl Tasks<'_> {
+    /// One poll of a task whose calls never wait comes to an end.
+    fn give_others_their_turn(&self) {
+        const MANY: usize = 10_000;
+        let (near, _far) = self.setup.pair();
+        let aio = for_tasks(&near);
+        let mut calls = 0;
+        let mut busy = Polling::on(self.recorder, async {
+            while calls < MANY {
+                aio.flush().await?;
+                calls += 1;
+            }
+            Ok::<(), Error>(())
+        });
+        let polled = busy.poll();
+        assert!(polled.is_none(), "a task that never waits made {MANY} calls in one turn: {polled:?}");
+        busy.run(self.recorder, self.setup, "a task that never waits").expect("a flush of nothing");
+    }
 }
 
 /// What became of a call, as far as it has to be the same whoever waits.

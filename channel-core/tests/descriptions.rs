@@ -1,0 +1,75 @@
+//! What channels, and what belongs to them, say of themselves.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use channel_core::engine::Encoder;
+use channel_core::{
+    AioHandler, BufferChannel, Channel, Error, ErrorKind, EventLoop, Features, Layered, Limits, MemoryChannel,
+    NullChannel,
+};
+use support::{Plain, plain};
+
+#[test]
+fn every_channel_has_the_name_that_was_set_and_says_what_it_is() {
+    let (memory, _far) = MemoryChannel::pair().unwrap();
+    let (below, _far_below) = MemoryChannel::pair().unwrap();
+    let channels: [(&str, Box<dyn Channel>); 4] = [
+        ("memory", Box::new(memory)),
+        ("buffer", Box::new(BufferChannel::new())),
+        ("null", Box::new(NullChannel::new())),
+        ("plain", Box::new(plain("plain", below))),
+    ];
+    for (layer, channel) in channels {
+        assert_eq!((channel.layer(), channel.name()), (layer, None));
+        channel.set_name("console");
+        assert_eq!(channel.name().as_deref(), Some("console"), "{layer}");
+        let (has, lacks) = (channel.features(), Features::all() - channel.features());
+        assert!(has.iter().all(|feature| channel.why_not(feature).is_none()), "{layer}");
+        assert!(lacks.iter().all(|feature| channel.why_not(feature).is_some()), "{layer}");
+        assert!(format!("{channel:?}").contains("console"), "{channel:?}");
+    }
+}
+
+#[test]
+fn a_buffer_can_be_sought_and_written_to_its_end_and_nothing_else() {
+    let features = BufferChannel::new().features();
+    assert!(features.contains(Features::SEEKABLE | Features::CLOSE_WRITE | Features::SHUTDOWN), "{features:?}");
+    assert!(!features.intersects(Features::FD_PASS | Features::LISTEN | Features::WRITE_ZERO_COPY), "{features:?}");
+}
+
+#[test]
+fn a_layer_has_the_limits_it_was_made_with() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let limits = Limits { linger: Duration::from_millis(123), ..Limits::default() };
+    let layer = Layered::open("plain", Box::new(near), Plain, Plain, limits.clone());
+    assert_eq!(layer.limits(), &limits);
+    assert_eq!(Plain.unit(), 16 * 1024, "what an engine has that does not say");
+}
+
+#[test]
+fn a_handler_shows_its_loop() {
+    let event_loop = EventLoop::new().unwrap();
+    let handler = AioHandler::new(Arc::clone(&event_loop) as Arc<_>, || ());
+    let shown = format!("{handler:?}");
+    assert!(shown.contains("AioHandler") && shown.contains("EventLoop"), "{shown}");
+}
+
+#[test]
+fn an_error_is_of_its_own_kind_alone() {
+    type Is = fn(&Error) -> bool;
+    let kinds: [(ErrorKind, Is); 5] = [
+        (ErrorKind::NotOpen, Error::is_not_open),
+        (ErrorKind::Busy, Error::is_busy),
+        (ErrorKind::Closed, Error::is_closed),
+        (ErrorKind::TimedOut, Error::is_timed_out),
+        (ErrorKind::Unsupported, Error::is_unsupported),
+    ];
+    for (kind, _) in kinds {
+        let error = Error::new(kind, "layer", "");
+        let is: Vec<ErrorKind> = kinds.iter().filter(|(_, is)| is(&error)).map(|(kind, _)| *kind).collect();
+        assert_eq!(is, [kind]);
+    }
+}
