@@ -200,6 +200,8 @@ fn a_pause_that_is_over_before_it_is_noted_is_over() {
     let (recorder, counts) = (Recorder::new(), Arc::<Counts>::default());
     let (handlers, _channels) = due(Arc::new(Hasty(recorder.clone())), &counts);
     handlers.pause(Direction::Read, Instant::now());
+    let shown = format!("{handlers:?}");
+    assert!(shown.contains("OnLoop(Interest"), "{shown}");
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1, "calls of a handler whose pause is over");
 }
 

@@ -199,6 +199,8 @@ fn a_file_has_the_name_that_was_set_and_lets_go_of_its_handlers_when_it_is_close
     let path = Path::new();
     let file = path.open();
     assert_eq!(file.layer(), "file");
+    let can = Features::SEEKABLE | Features::SHUTDOWN | Features::CLOSE_WRITE;
+    assert!(file.features().contains(can), "{:?}", file.features());
     file.set_name("log");
     assert_eq!(file.name().as_deref(), Some("log"));
     let (recorder, held) = (Recorder::new(), Arc::new(()));
