@@ -1,8 +1,8 @@
 //! A channel as the `AsyncRead` and `AsyncWrite` of futures-io, on the loop that ships.
 #![cfg(feature = "futures-io")]
 
-#[path = "support/limping.rs"]
-mod limping;
+#[path = "support/odd.rs"]
+mod odd;
 #[path = "support/pairs.rs"]
 mod pairs;
 #[path = "support/mod.rs"]
@@ -19,7 +19,7 @@ use channel_core::{AioChannel, Channel, ChannelExt, Direction, Error, ErrorKind,
 use channel_testkit::{adverse, watchdog};
 use futures_io::{AsyncRead, AsyncWrite};
 
-use limping::unending;
+use odd::unending;
 use pairs::{PAIRS, bytes, memory};
 use support::plain;
 

@@ -2,35 +2,19 @@
 
 #[path = "support/buffers.rs"]
 mod buffers;
-#[path = "support/limping.rs"]
-mod limping;
+#[path = "support/odd.rs"]
+mod odd;
 mod support;
 
 use std::io::IoSlice;
 use std::time::Duration;
 
 use buffers::assert_none_holds_a_buffer;
-use channel_core::engine::{Decoded, Decoder, Encoder, Ending, Sink, Source, Stopped};
-use channel_core::{Buffer, Channel, ChannelExt, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags};
+use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
+use channel_core::{Channel, ChannelExt, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags};
 use channel_testkit::{child, watchdog};
-use limping::unclosing;
-use support::{Plain, plain};
-
-/// Ends the stream with a full stop, whatever the channel below has still to say.
-struct FullStop;
-
-impl Decoder for FullStop {
-    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
-        let end = input.iter().position(|byte| *byte == b'.');
-        sink.put(&input[..end.unwrap_or(input.len())]);
-        let stopped = if end.is_some() { Stopped::End } else { Stopped::NeedInput };
-        Ok(Decoded { consumed: input.len(), stopped, reply: false })
-    }
-
-    fn end(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
-}
+use odd::unclosing;
+use support::{FullStop, Plain, plain};
 
 fn lingering(linger: Duration) -> (Layered<FullStop, Plain>, MemoryChannel) {
     let (near, far) = MemoryChannel::pair_with_capacity(100).unwrap();
@@ -120,29 +104,11 @@ impl Decoder for ByByte {
     }
 }
 
-/// A server's: its end asks for the client's.
-struct Asks;
-
-impl Encoder for Asks {
-    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
-        Plain.encode(source, out)
-    }
-
-    fn finish(&mut self, out: &mut Buffer) -> Result<()> {
-        out.extend(b".");
-        Ok(())
-    }
-
-    fn ending(&self) -> Ending {
-        Ending::ClosingHandshake { ends_below: true }
-    }
-}
-
 #[test]
 fn close_sees_the_end_that_came_with_the_last_of_what_it_throws_away_at_once() {
     for length in 1..40 {
         let (near, far) = MemoryChannel::pair().unwrap();
-        let near = Layered::open("by byte", Box::new(near), ByByte, Asks, Limits::default());
+        let near = Layered::open("by byte", Box::new(near), ByByte, FullStop, Limits::default());
         far.write_all(&vec![b'x'; length]).unwrap();
         far.write_all(b".").unwrap();
         far.close_write().unwrap();

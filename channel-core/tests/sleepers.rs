@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use channel_core::engine::{Decoded, Decoder, Encoder, Ending, Sink, Source, Stopped};
+use channel_core::engine::{Encoder, Source};
 use channel_core::{
     AioChange, AioHandler, Buffer, Channel, ChannelExt, Direction, ErrorKind, Layered, Limits, MemoryChannel,
     ReadFlags, Readiness, Result, WriteFlags,
@@ -19,7 +19,7 @@ use channel_core::{
 use channel_testkit::asleep::asleep;
 use channel_testkit::recording::Recorder;
 use channel_testkit::{child, watchdog};
-use support::{Plain, plain};
+use support::{FullStop, Plain, plain};
 
 fn try_write(channel: &dyn Channel, bytes: &[u8]) -> Result<usize> {
     channel.writev_full(&[IoSlice::new(bytes)], &[], WriteFlags::DONT_WAIT)
@@ -114,43 +114,12 @@ fn an_answer_that_something_has_changed_since_lets_nobody_sleep() {
     });
 }
 
-/// Asks the peer for its end, and ends where the peer says a full stop.
-struct Asks;
-
-impl Decoder for Asks {
-    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
-        let end = input.iter().position(|byte| *byte == b'.');
-        sink.put(&input[..end.unwrap_or(input.len())]);
-        let stopped = if end.is_some() { Stopped::End } else { Stopped::NeedInput };
-        Ok(Decoded { consumed: input.len(), stopped, reply: false })
-    }
-
-    fn end(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Encoder for Asks {
-    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
-        Plain.encode(source, out)
-    }
-
-    fn finish(&mut self, out: &mut Buffer) -> Result<()> {
-        out.extend(b".");
-        Ok(())
-    }
-
-    fn ending(&self) -> Ending {
-        Ending::ClosingHandshake { ends_below: true }
-    }
-}
-
 #[test]
 fn a_sleeping_reader_hears_that_our_end_began_to_ask_for_the_peers() {
     watchdog::run("asks", || {
         let (near, _far) = MemoryChannel::pair().unwrap();
         let limits = Limits { linger: Duration::from_millis(50), ..Limits::default() };
-        let near = Layered::open("asks", Box::new(near), Asks, Asks, limits);
+        let near = Layered::open("asks", Box::new(near), FullStop, FullStop, limits);
         thread::scope(|scope| {
             let reader = asleep(scope, || near.read(&mut [0]));
             near.close_write().unwrap();
@@ -214,15 +183,23 @@ impl Encoder for Counting {
 fn two_who_close_do_not_keep_each_other_awake_and_hear_of_an_earlier_deadline() {
     watchdog::run("two_who_close", || {
         let (near, _far) = MemoryChannel::pair_with_capacity(100).unwrap();
-        let attempts = Arc::new(AtomicUsize::new(0));
+        let pushed = Arc::new(AtomicUsize::new(0));
         let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
-        let near = Layered::open("counting", Box::new(near), Plain, Counting(Arc::clone(&attempts)), limits);
+        let near = Layered::open("counting", Box::new(near), Plain, Counting(Arc::clone(&pushed)), limits);
         assert_eq!(try_write(&near, &[7; 1000]).unwrap(), 1000);
         thread::scope(|scope| {
             let closers: Vec<_> = (0..2).map(|_| asleep(scope, || near.close())).collect();
-            thread::sleep(Duration::from_millis(50)); // in which they may do something, and should not
-            let made = attempts.load(Ordering::Relaxed);
-            assert!(made < 100, "{made} attempts, and nothing happened");
+            near.set_blocking(false);
+            let pushes = |attempts: &dyn Fn()| {
+                let before = pushed.load(Ordering::Relaxed);
+                attempts();
+                pushed.load(Ordering::Relaxed) - before
+            };
+            let attempt = || assert!(near.close().unwrap_err().is_would_block());
+            // Of a third, who tries again and again: the two have no reason to wake.
+            let one = pushes(&attempt);
+            let many = pushes(&|| (0..1000).for_each(|_| attempt()));
+            assert!(many <= 1010 * one, "{many} pushes in 1000 attempts of {one} each");
             let error = near.close_by(Instant::now()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
             closers.into_iter().for_each(|closer| assert!(closer.join().unwrap().is_err()));

@@ -1,8 +1,8 @@
 //! A channel as tokio's `AsyncRead` and `AsyncWrite`.
 #![cfg(feature = "tokio")]
 
-#[path = "support/limping.rs"]
-mod limping;
+#[path = "support/odd.rs"]
+mod odd;
 #[path = "support/pairs.rs"]
 mod pairs;
 #[path = "support/mod.rs"]
@@ -23,7 +23,7 @@ use channel_testkit::{adverse, watchdog};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional, split};
 use tokio::runtime::Builder;
 
-use limping::unending;
+use odd::unending;
 use pairs::{PAIRS, bytes, memory};
 use support::plain;
 

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use channel_core::{AioChange, AioContext, AioHandler, Callback, Error, ErrorKind, Result, current_context};
+use channel_core::{AioChange, AioContext, AioHandler, Callback, Error, ErrorKind, Result, Turn, current_context};
 
 use crate::{SocketChannel, SocketListener};
 
@@ -38,13 +38,9 @@ pub struct AioListener {
     listener: SocketListener,
     waiting: Arc<Waiting>,
     claim: Mutex<Option<Claim>>,
-    /// Connections accepted in a row, without waiting.
-    in_a_row: AtomicU32,
+    turn: Turn,
     last_place: AtomicU64,
 }
-
-/// Connections that tasks accept in a row before others have their turn.
-const TURN: u32 = 128;
 
 /// The tasks that wait for a connection, each with its place; 0 is that of those who poll by hand.
 #[derive(Debug, Default)]
@@ -121,7 +117,7 @@ impl AioListener {
             listener,
             waiting: Arc::default(),
             claim: Mutex::default(),
-            in_a_row: AtomicU32::new(0),
+            turn: Turn::default(),
             last_place: AtomicU64::new(0),
         }
     }
@@ -156,11 +152,7 @@ impl AioListener {
     }
 
     fn poll_at(&self, place: u64, cx: &mut Context<'_>) -> Poll<Result<SocketChannel>> {
-        if self.in_a_row.fetch_add(1, Ordering::Relaxed) >= TURN {
-            self.in_a_row.store(0, Ordering::Relaxed);
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
+        ready!(self.turn.poll(cx));
         let first = self.listener.accept();
         if !first.as_ref().is_err_and(Error::is_would_block) {
             return Poll::Ready(first);
@@ -170,7 +162,7 @@ impl AioListener {
         // Once more: what came before the waker was left has called nobody.
         match self.listener.accept() {
             Err(error) if error.is_would_block() => {
-                self.in_a_row.store(0, Ordering::Relaxed);
+                self.turn.waited();
                 Poll::Pending
             }
             done => Poll::Ready(done),

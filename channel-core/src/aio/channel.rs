@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::waiter::{Claimed, Entered, Event, Released, Waiter, Waits};
-use super::{AioContext, current_context};
+use super::{AioContext, Attached, current_context};
 use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, WriteFlags};
 
 /// A channel for tasks: its calls are futures that wait on an event loop, and do what the blocking ones do \[A3\].
@@ -88,8 +88,8 @@ pub struct AioChannel {
 }
 
 #[derive(Debug)]
-struct Shared {
-    channel: Arc<dyn Channel>,
+pub(super) struct Shared {
+    pub(super) channel: Arc<dyn Channel>,
     attachment: Mutex<Attachment>,
     read: Waits,
     write: Waits,
@@ -99,7 +99,7 @@ struct Shared {
 
 /// Where tasks wait.
 #[derive(Clone, Debug)]
-enum Attachment {
+pub(super) enum Attachment {
     /// On the loop of the thread that polls.
     None,
     To(Arc<dyn AioContext>),
@@ -115,12 +115,12 @@ impl Shared {
         }
     }
 
-    fn attachment(&self) -> MutexGuard<'_, Attachment> {
+    pub(super) fn attachment(&self) -> MutexGuard<'_, Attachment> {
         self.attachment.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets tasks look again where they wait now.
-    fn set_attachment(&self, attachment: Attachment) {
+    pub(super) fn set_attachment(&self, attachment: Attachment) {
         let old = std::mem::replace(&mut *self.attachment(), attachment);
         drop(old);
         self.wake();
@@ -139,7 +139,7 @@ impl Shared {
     }
 
     /// Lets go of all handlers. Tasks that wait are not told.
-    fn release(&self) -> Vec<Released> {
+    pub(super) fn release(&self) -> Vec<Released> {
         let closers = self.closers().clone();
         let all = [&self.read, &self.write].into_iter().chain(closers.iter().map(|closer| &**closer));
         all.map(|waits| waits.release(&*self.channel)).collect()
@@ -157,7 +157,7 @@ impl Shared {
             Entered::Called => Ok(()),
             Entered::Unknowing | Entered::Waiting => match self.look(waits, entered == Entered::Unknowing) {
                 Ok(false) => {
-                    waits.waited();
+                    waits.turn.waited();
                     return Poll::Pending;
                 }
                 looked => looked.map(drop),
@@ -251,7 +251,7 @@ impl AioChannel {
         *attachment = Attachment::To(Arc::clone(&context));
         drop(attachment);
         self.shared.wake();
-        Ok(Attached { shared: Arc::clone(&self.shared), context })
+        Ok(Attached::new(Arc::clone(&self.shared), context))
     }
 
     /// Waits until `direction` can make progress; the call that follows may still say would-block once. (QEMU:
@@ -273,7 +273,7 @@ impl AioChannel {
     /// # Errors
     /// As [`ready`](Self::ready).
     pub fn poll_ready(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<()>> {
-        ready!(self.shared.waits(direction).poll_turn(cx));
+        ready!(self.shared.waits(direction).turn.poll(cx));
         self.shared.poll_ready(&mut Waiter::poll(), cx, direction)
     }
 
@@ -292,7 +292,7 @@ impl AioChannel {
     ) -> Result<T> {
         let waits = self.shared.waits(direction);
         loop {
-            poll_fn(|cx| waits.poll_turn(cx)).await;
+            poll_fn(|cx| waits.turn.poll(cx)).await;
             let calls = waits.calls();
             match attempt(&*self.shared.channel) {
                 Err(error) if error.is_would_block() => {
@@ -313,7 +313,7 @@ impl AioChannel {
     ) -> Poll<Result<T>> {
         let waits = self.shared.waits(direction);
         loop {
-            ready!(waits.poll_turn(cx));
+            ready!(waits.turn.poll(cx));
             let calls = waits.calls();
             match attempt(&*self.shared.channel) {
                 Err(error) if error.is_would_block() => {
@@ -545,7 +545,7 @@ impl Future for Ready<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let Self { channel, direction, waiter, begins } = &mut *self;
         if std::mem::take(begins) {
-            ready!(channel.shared.waits(*direction).poll_turn(cx));
+            ready!(channel.shared.waits(*direction).turn.poll(cx));
         }
         channel.shared.poll_ready(waiter, cx, *direction)
     }
@@ -555,105 +555,4 @@ impl Drop for Ready<'_> {
     fn drop(&mut self) {
         self.channel.shared.waits(self.direction).leave(&mut self.waiter);
     }
-}
-
-/// A channel that is attached to a loop; made by [`AioChannel::attach`].
-///
-/// Dropping it detaches the channel without waiting for a handler that is running.
-#[derive(Debug)]
-pub struct Attached {
-    shared: Arc<Shared>,
-    context: Arc<dyn AioContext>,
-}
-
-impl Attached {
-    /// The loop.
-    #[must_use]
-    pub fn context(&self) -> &Arc<dyn AioContext> {
-        &self.context
-    }
-
-    /// Takes the channel, and the channels below it, off its loop. (QEMU: `qio_channel_detach_aio_context`, of old.)
-    ///
-    /// When this returns, no handler of the old loop runs, or ever will \[A5\]: the [`Detached`] says so. Tasks that wait go on
-    /// waiting; they are woken on the loop it is attached to next.
-    ///
-    /// # Blocking
-    /// For as long as a handler that is running takes to wake its task.
-    ///
-    /// # Errors
-    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) inside such a handler, in the `wake` of a task's waker: the channel stays attached.
-    pub fn detach(self) -> Result<Detached, DetachError> {
-        *self.shared.attachment() = Attachment::Between;
-        let mut idle = Ok(());
-        for released in self.shared.release() {
-            let waited = released.wait();
-            idle = idle.and(waited);
-        }
-        match idle {
-            Ok(()) => {
-                let detached = Detached { shared: Arc::clone(&self.shared) };
-                std::mem::drop(self); // which sees that the channel is on its way
-                Ok(detached)
-            }
-            Err(error) => {
-                self.shared.set_attachment(Attachment::To(Arc::clone(&self.context)));
-                let error = error.during("detach").on(self.shared.channel.name());
-                Err(DetachError { attached: self, error })
-            }
-        }
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        let old = {
-            let mut attachment = self.shared.attachment();
-            if matches!(*attachment, Attachment::Between) {
-                return; // detached: that is the other one's now
-            }
-            std::mem::replace(&mut *attachment, Attachment::Between)
-        };
-        let released = self.shared.release();
-        self.shared.set_attachment(Attachment::None);
-        drop((old, released));
-    }
-}
-
-/// A channel on its way from one loop to another: no handler of it runs anywhere, which only [`Attached::detach`] can say.
-///
-/// Tasks that wait for the channel wait on. Dropping this leaves the channel unattached.
-#[derive(Debug)]
-pub struct Detached {
-    shared: Arc<Shared>,
-}
-
-impl Detached {
-    /// Puts the channel on another loop, on whatever thread that runs; tasks that wait are woken there.
-    #[must_use]
-    pub fn attach(self, context: Arc<dyn AioContext>) -> Attached {
-        let shared = Arc::clone(&self.shared);
-        shared.set_attachment(Attachment::To(Arc::clone(&context)));
-        Attached { shared, context }
-    }
-}
-
-impl Drop for Detached {
-    fn drop(&mut self) {
-        let between = matches!(&*self.shared.attachment(), Attachment::Between);
-        if between {
-            self.shared.set_attachment(Attachment::None);
-        }
-    }
-}
-
-/// A channel that could not be detached, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("{error}")]
-pub struct DetachError {
-    /// The channel, attached as before.
-    pub attached: Attached,
-    /// Why.
-    #[source]
-    pub error: Error,
 }

@@ -1,11 +1,11 @@
 //! Who waits for one direction of a channel, or for its end, and the handler that wakes them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
-use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed, is_same_context};
+use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed, Turn, is_same_context};
 use crate::{Channel, Direction, Error, Result};
 
 /// What is waited for.
@@ -36,12 +36,9 @@ pub(super) struct Waits {
     state: Arc<Mutex<State>>,
     /// Held while the channel is told of a change.
     claim: Mutex<Option<Claim>>,
-    /// Calls in a row that did not wait.
-    in_a_row: AtomicU32,
+    /// Of the one who calls.
+    pub(super) turn: Turn,
 }
-
-/// Calls that a task makes in a row, without ever waiting, before others have their turn.
-const TURN: u32 = 128;
 
 #[derive(Debug, Default)]
 struct State {
@@ -190,25 +187,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 
 impl Waits {
     pub(super) fn new(event: Event) -> Self {
-        Self { event, state: Arc::default(), claim: Mutex::default(), in_a_row: AtomicU32::new(0) }
-    }
-
-    /// A call begins. One of many in a row that did not wait is put off until other tasks, and timers, have had their turn.
-    pub(super) fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // One caller at a time; what two at once lose of the count is none the less a turn.
-        let in_a_row = self.in_a_row.load(Ordering::Relaxed);
-        if in_a_row < TURN {
-            self.in_a_row.store(in_a_row + 1, Ordering::Relaxed);
-            return Poll::Ready(());
-        }
-        self.waited();
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// A task that waits gives others their turn.
-    pub(super) fn waited(&self) {
-        self.in_a_row.store(0, Ordering::Relaxed);
+        Self { event, state: Arc::default(), claim: Mutex::default(), turn: Turn::default() }
     }
 
     /// What is waited for.

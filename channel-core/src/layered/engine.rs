@@ -75,7 +75,8 @@ pub enum Advance<D, E> {
 /// Turns received bytes into plaintext.
 pub trait Decoder: Send + 'static {
     /// Decodes from the front of `input`, which it may overwrite, into `sink`, until the input is used up, the sink is full or
-    /// the stream ends. Bytes not consumed come again, with more behind them.
+    /// the stream ends. Bytes not consumed come again, with more behind them. A protocol with units that may carry nothing asks
+    /// [`Sink::begin_unit`] before each.
     ///
     /// # Errors
     /// Whatever ends the stream; plaintext already in the sink is delivered first, and replies are still sent.

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use channel_core::engine::{Decoded, Decoder, Encoder, Sink, Source, Stopped};
+use channel_core::engine::{Decoded, Decoder, Encoder, Ending, Sink, Source, Stopped};
 use channel_core::{Buffer, Channel, Layered, Limits, Result};
 
 /// Passes bytes on as they are, in both directions.
@@ -27,6 +27,37 @@ impl Encoder for Plain {
             source.consume(chunk.len());
         }
         Ok(())
+    }
+}
+
+/// Ends the stream with a full stop, whatever the channel below has still to say; as an encoder it asks for the other end's.
+pub(crate) struct FullStop;
+
+impl Decoder for FullStop {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let end = input.iter().position(|byte| *byte == b'.');
+        sink.put(&input[..end.unwrap_or(input.len())]);
+        let stopped = if end.is_some() { Stopped::End } else { Stopped::NeedInput };
+        Ok(Decoded { consumed: input.len(), stopped, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Encoder for FullStop {
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        Plain.encode(source, out)
+    }
+
+    fn finish(&mut self, out: &mut Buffer) -> Result<()> {
+        out.extend(b".");
+        Ok(())
+    }
+
+    fn ending(&self) -> Ending {
+        Ending::ClosingHandshake { ends_below: true }
     }
 }
 

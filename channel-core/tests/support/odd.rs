@@ -1,43 +1,56 @@
-//! A channel that cannot do something that others can.
+//! A channel that is odd in one thing.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::any::Any;
+use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use channel_core::{AioChange, Channel, Direction, Error, Features, ReadFlags, Readiness, Removed, Result, WriteFlags};
 
-/// The channel inside, without something.
-#[derive(Debug)]
-pub(crate) struct Limping {
+/// What happens once, in the middle of something, as another thread may make it happen.
+pub(crate) type Happens = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// The channel inside, but for one thing.
+pub(crate) struct Odd {
     inner: Box<dyn Channel>,
-    without: Without,
+    oddity: Oddity,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Without {
-    CloseWrite,
-    /// A close that comes to an end.
-    Close,
+enum Oddity {
+    NoCloseWrite,
+    NoClose,
+    BeforeFlush(Happens),
 }
 
 /// A channel whose output has no polite end.
-pub(crate) fn unending(inner: Box<dyn Channel>) -> Limping {
-    Limping { inner, without: Without::CloseWrite }
+pub(crate) fn unending(inner: Box<dyn Channel>) -> Odd {
+    Odd { inner, oddity: Oddity::NoCloseWrite }
 }
 
 /// A channel that takes longer to close than anybody wants to wait.
-pub(crate) fn unclosing(inner: Box<dyn Channel>) -> Limping {
-    Limping { inner, without: Without::Close }
+pub(crate) fn unclosing(inner: Box<dyn Channel>) -> Odd {
+    Odd { inner, oddity: Oddity::NoClose }
 }
 
-impl Channel for Limping {
+/// A channel in whose next `flush` something happens.
+pub(crate) fn interrupted(inner: Box<dyn Channel>, happens: &Happens) -> Odd {
+    Odd { inner, oddity: Oddity::BeforeFlush(Arc::clone(happens)) }
+}
+
+impl fmt::Debug for Odd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Odd").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl Channel for Odd {
     fn layer(&self) -> &'static str {
-        "limping"
+        "odd"
     }
     fn name(&self) -> Option<Arc<str>> {
         self.inner.name()
@@ -46,11 +59,11 @@ impl Channel for Limping {
         self.inner.set_name(name);
     }
     fn features(&self) -> Features {
-        let lacks = self.without == Without::CloseWrite;
+        let lacks = matches!(self.oddity, Oddity::NoCloseWrite);
         self.inner.features() - if lacks { Features::CLOSE_WRITE } else { Features::empty() }
     }
     fn why_not(&self, feature: Features) -> Option<String> {
-        let lacks = self.without == Without::CloseWrite && feature == Features::CLOSE_WRITE;
+        let lacks = matches!(self.oddity, Oddity::NoCloseWrite) && feature == Features::CLOSE_WRITE;
         if lacks { Some("it never ends".to_owned()) } else { self.inner.why_not(feature) }
     }
     fn describe_layer(&self) -> String {
@@ -68,6 +81,10 @@ impl Channel for Limping {
         self.inner.writev_full(bufs, fds, flags)
     }
     fn flush(&self) -> Result<()> {
+        if let Oddity::BeforeFlush(happens) = &self.oddity {
+            let happens = happens.lock().unwrap().take();
+            happens.into_iter().for_each(|happens| happens());
+        }
         self.inner.flush()
     }
     fn set_blocking(&self, blocking: bool) {
@@ -84,9 +101,9 @@ impl Channel for Limping {
         self.inner.set_cork(cork);
     }
     fn close_write(&self) -> Result<()> {
-        match self.without {
-            Without::CloseWrite => Err(Error::unsupported(self, "close_write", Features::CLOSE_WRITE)),
-            Without::Close => self.inner.close_write(),
+        match self.oddity {
+            Oddity::NoCloseWrite => Err(Error::unsupported(self, "close_write", Features::CLOSE_WRITE)),
+            _ => self.inner.close_write(),
         }
     }
     fn shutdown(&self, how: Shutdown) -> Result<()> {
@@ -96,7 +113,10 @@ impl Channel for Limping {
         self.inner.close()
     }
     fn close_by(&self, deadline: Instant) -> Result<()> {
-        if self.without == Without::Close { Err(Error::WOULD_BLOCK) } else { self.inner.close_by(deadline) }
+        match self.oddity {
+            Oddity::NoClose => Err(Error::WOULD_BLOCK),
+            _ => self.inner.close_by(deadline),
+        }
     }
     fn seek(&self, position: SeekFrom) -> Result<u64> {
         self.inner.seek(position)
