@@ -6,7 +6,7 @@ use super::AioContext;
 use super::channel::{Attachment, Shared};
 use crate::{Error, Result};
 
-/// A channel that is attached to a loop; made by [`AioChannel::attach`].
+/// A channel that is attached to a loop; made by [`AioChannel::attach`](super::AioChannel::attach).
 ///
 /// Dropping it detaches the channel without waiting for a handler that is running.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Attached {
     /// For as long as a handler that is running takes to wake its task.
     ///
     /// # Errors
-    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) inside such a handler, in the `wake` of a task's waker: the channel stays attached.
+    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock) inside such a handler, in the `wake` of a task's waker: the channel stays attached.
     pub fn detach(self) -> Result<Detached, DetachError> {
         *self.shared.attachment() = Attachment::Between;
         let mut idle = Ok(());
