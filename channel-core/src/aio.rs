@@ -31,7 +31,7 @@ pub use attached::{Attached, DetachError, Detached};
 pub use channel::{AioChannel, Ready};
 pub(crate) use context::is_same_context;
 pub use context::{AioContext, EnteredContext, Timer, TimerId, current_context, enter_context};
-pub use event_loop::{EventLoop, Task};
+pub use event_loop::{EventLoop, LoopHandle, Task};
 pub use fd_handlers::FdHandlers;
 pub use handler::{AioChange, AioHandler, Callback, Removed};
 pub use registration::Registration;

@@ -54,8 +54,8 @@ pub use adapter::StdIo;
 pub use aio::TokioContext;
 pub use aio::{
     AioChange, AioChannel, AioContext, AioHandler, Attached, Callback, Condition, DetachError, Detached,
-    EnteredContext, EventLoop, FdHandlers, Ready, Registration, Removed, Task, Timer, TimerId, Turn, Watch, WatchGuard,
-    current_context, enter_context,
+    EnteredContext, EventLoop, FdHandlers, LoopHandle, Ready, Registration, Removed, Task, Timer, TimerId, Turn, Watch,
+    WatchGuard, current_context, enter_context,
 };
 pub use blocking::Mode;
 pub use buffer::Buffer;

@@ -1,6 +1,6 @@
 //! The bounds of a whole stack.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a peer may make a stack spend: one struct for all layers, with safe defaults.
 ///
@@ -48,4 +48,11 @@ impl Default for Limits {
             kept_descriptors: 253,
         }
     }
+}
+
+/// When a limit that starts now runs out; a limit beyond what the clock can tell is a century.
+pub(crate) fn deadline_in(limit: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let now = Instant::now();
+    now.checked_add(limit).or_else(|| now.checked_add(CENTURY)).unwrap_or(now)
 }

@@ -52,7 +52,7 @@ fn a_layer_has_the_limits_it_was_made_with() {
 #[test]
 fn a_handler_shows_its_loop() {
     let event_loop = EventLoop::new().unwrap();
-    let handler = AioHandler::new(Arc::clone(&event_loop) as Arc<_>, || ());
+    let handler = AioHandler::new(event_loop.handle() as Arc<_>, || ());
     let shown = format!("{handler:?}");
     assert!(shown.contains("AioHandler") && shown.contains("EventLoop"), "{shown}");
 }

@@ -1,6 +1,7 @@
 //! What an event loop takes and lets go of, and how it does with much and with nothing to do.
 
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -8,13 +9,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use channel_core::{
-    AioChange, AioContext, AioHandler, Callback, Channel, Direction, ErrorKind, EventLoop, MemoryChannel,
+    AioChange, AioChannel, AioContext, AioHandler, Callback, Channel, ChannelExt, Condition, Direction, ErrorKind,
+    EventLoop, MemoryChannel,
 };
 use channel_testkit::{child, fds, watchdog};
 use rustix::event::{EventfdFlags, eventfd};
 
 /// Runs `test` over a new loop, inside the watchdog.
-fn with_loop(name: &str, test: impl FnOnce(&Arc<EventLoop>)) {
+fn with_loop(name: &str, test: impl FnOnce(&EventLoop)) {
     watchdog::run(name, || test(&EventLoop::new().unwrap()));
 }
 
@@ -31,20 +33,20 @@ fn a_descriptor_that_cannot_be_polled_is_refused_and_changes_nothing() {
     for direction in [Direction::Read, Direction::Write] {
         let guard = held.clone();
         let callback: Callback = Arc::new(move || drop(guard.clone()));
-        let error = event_loop.set_fd_handler(&file, direction, Some(callback)).unwrap_err();
+        let error = event_loop.handle().set_fd_handler(&file, direction, Some(callback)).unwrap_err();
         assert_eq!((error.layer(), error.operation()), ("event loop", "set_fd_handler"));
         let io = std::io::Error::from(error);
         assert_eq!(io.kind(), std::io::ErrorKind::PermissionDenied);
         assert_eq!(Arc::strong_count(&held), 1, "the refused handler is dropped");
         assert_eq!(Arc::strong_count(&file), 1, "the descriptor is not kept");
-        event_loop.set_fd_handler(&file, direction, None).unwrap();
+        event_loop.handle().set_fd_handler(&file, direction, None).unwrap();
     }
 }
 
 /// A channel whose read handler holds `held`.
-fn channel_with_handler<T: Send + Sync + 'static>(event_loop: &Arc<EventLoop>, held: T) -> MemoryChannel {
+fn channel_with_handler<T: Send + Sync + 'static>(event_loop: &EventLoop, held: T) -> MemoryChannel {
     let (near, far) = MemoryChannel::pair().unwrap();
-    let handler = AioHandler::new(event_loop.clone(), move || {
+    let handler = AioHandler::new(event_loop.handle(), move || {
         let _ = (&held, &far);
     });
     near.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
@@ -56,11 +58,11 @@ fn a_loop_and_a_channel_are_freed_when_the_handlers_are_cleared_and_the_handles_
     child::run("a_loop_and_a_channel_are_freed_when_the_handlers_are_cleared_and_the_handles_dropped", || {
         fds::assert_no_fd_left(|| {
             let event_loop = EventLoop::new().unwrap();
-            let weak = Arc::downgrade(&event_loop);
+            let weak = Arc::downgrade(&event_loop.handle());
             let channel = Arc::new(channel_with_handler(&event_loop, ()));
             let own = channel.clone();
             // A cycle: the channel has a handler that holds the channel.
-            let handler = AioHandler::new(event_loop.clone(), move || drop(own.clone()));
+            let handler = AioHandler::new(event_loop.handle(), move || drop(own.clone()));
             channel.set_aio_fd_handler(AioChange::Set(handler), AioChange::Clear).unwrap();
             event_loop.run_once(Some(Duration::ZERO)).unwrap();
             channel.set_aio_fd_handler(AioChange::Clear, AioChange::Clear).unwrap();
@@ -76,10 +78,10 @@ fn a_dropped_loop_drops_what_is_left() {
     let (held, fd) = (Arc::new(()), ready());
     let guards = [(); 5].map(|()| held.clone());
     let [handler, timer, scheduled, unpolled, woken] = guards;
-    event_loop.set_fd_handler(&fd, Direction::Read, Some(Arc::new(move || drop(handler.clone())))).unwrap();
-    event_loop.set_timer(Instant::now(), Box::new(|| drop(timer)));
+    event_loop.handle().set_fd_handler(&fd, Direction::Read, Some(Arc::new(move || drop(handler.clone())))).unwrap();
+    event_loop.handle().set_timer(Instant::now(), Box::new(|| drop(timer)));
     let unpolled = event_loop.spawn(async move { drop(unpolled) });
-    event_loop.schedule(Box::new(|| drop(scheduled)));
+    event_loop.handle().schedule(Box::new(|| drop(scheduled)));
     event_loop
         .spawn(async move {
             let _woken = woken;
@@ -95,15 +97,97 @@ fn a_dropped_loop_drops_what_is_left() {
 }
 
 #[test]
+fn a_loop_takes_its_detached_tasks_and_forgotten_watches_along() {
+    child::run("a_loop_takes_its_detached_tasks_and_forgotten_watches_along", || {
+        for shuts_down in [false, true] {
+            fds::assert_no_fd_left(|| {
+                let event_loop = EventLoop::new().unwrap();
+                let (weak, held) = (Arc::downgrade(&event_loop.handle()), Arc::new(()));
+                for _ in 0..10 {
+                    let (near, far) = MemoryChannel::pair().unwrap();
+                    let (near, guard) = (AioChannel::new(near), Arc::clone(&held));
+                    let waiting = async move {
+                        let _held = (guard, far);
+                        near.read(&mut [0; 8]).await.unwrap_or_default()
+                    };
+                    event_loop.spawn(waiting).detach();
+                }
+                for condition in [Condition::IN, Condition::OUT, Condition::HUP] {
+                    let (near, far) = MemoryChannel::pair().unwrap();
+                    let (near, guard): (Arc<dyn Channel>, _) = (Arc::new(near), Arc::clone(&held));
+                    let watch = near.add_watch(event_loop.handle(), condition, move |_, _| {
+                        let _held = (&guard, &far);
+                        ControlFlow::Continue(())
+                    });
+                    watch.unwrap().forget();
+                }
+                event_loop.run_once(Some(Duration::ZERO)).unwrap();
+                assert_eq!(Arc::strong_count(&held), 14);
+                if shuts_down {
+                    event_loop.shutdown();
+                } else {
+                    drop(event_loop);
+                }
+                assert_eq!(Arc::strong_count(&held), 1, "what tasks and watches held");
+                assert!(weak.upgrade().is_none());
+            });
+        }
+    });
+}
+
+#[test]
+fn whoever_still_holds_a_loop_that_has_gone_is_told_and_keeps_nothing() {
+    let event_loop = EventLoop::new().unwrap();
+    let (handle, held) = (event_loop.handle(), Arc::new(()));
+    drop(event_loop);
+    let guards = [(); 5].map(|()| held.clone());
+    let [handler, timer, scheduled, spawned, watching] = guards;
+    let refused = handle.set_fd_handler(&ready(), Direction::Read, Some(Arc::new(move || drop(handler.clone()))));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Closed);
+    handle.set_timer(Instant::now(), Box::new(|| drop(timer)));
+    handle.schedule(Box::new(|| drop(scheduled)));
+    let spawned = handle.spawn(async move { drop(spawned) });
+    assert!(spawned.is_finished());
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let near: Arc<dyn Channel> = Arc::new(near);
+    let watch = near.add_watch(handle, Condition::IN, move |_, _| {
+        let _held = &watching;
+        ControlFlow::Continue(())
+    });
+    assert_eq!(watch.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+#[test]
+fn a_watch_that_was_forgotten_is_let_go_of_at_its_end() {
+    let event_loop = EventLoop::new().unwrap();
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let (near, held): (Arc<dyn Channel>, _) = (Arc::new(near), Arc::new(()));
+    let guard = held.clone();
+    let watch = near.add_watch(event_loop.handle(), Condition::IN, move |_, _| {
+        let _held = &guard;
+        ControlFlow::Break(())
+    });
+    watch.unwrap().forget();
+    assert!(format!("{event_loop:?}").contains("timers: 1"), "{event_loop:?}");
+    far.write_all(b"x").unwrap();
+    while Arc::strong_count(&held) > 1 {
+        event_loop.run_once(None).unwrap();
+    }
+    assert!(format!("{event_loop:?}").contains("timers: 0"), "{event_loop:?}");
+    assert_eq!(Arc::strong_count(&near), 1);
+}
+
+#[test]
 fn a_handler_that_holds_the_last_of_another_channel_may_be_dropped_anywhere() {
     with_loop("a_handler_that_holds_the_last_of_another_channel_may_be_dropped_anywhere", |event_loop| {
         // Dropping the handler of the first drops the second, which clears its own handler on this loop.
         let first = channel_with_handler(event_loop, channel_with_handler(event_loop, ()));
         first.set_aio_fd_handler(AioChange::Clear, AioChange::Keep).unwrap();
         let second = Arc::new(channel_with_handler(event_loop, ()));
-        event_loop.schedule(Box::new(move || drop(second)));
+        event_loop.handle().schedule(Box::new(move || drop(second)));
         let third = channel_with_handler(event_loop, ());
-        event_loop.clear_timer(event_loop.set_timer(Instant::now(), Box::new(move || drop(third))));
+        event_loop.handle().clear_timer(event_loop.handle().set_timer(Instant::now(), Box::new(move || drop(third))));
         event_loop.spawn(std::future::ready(channel_with_handler(event_loop, ()))).detach();
         assert_eq!(event_loop.run_once(Some(Duration::ZERO)).unwrap(), 2);
         assert!(format!("{event_loop:?}").contains("descriptors: 0"), "{event_loop:?}");
@@ -130,10 +214,12 @@ fn the_descriptors_of_a_loop_are_closed_on_exec() {
 fn an_idle_loop_sleeps_on() {
     with_loop("an_idle_loop_sleeps_on", |event_loop| {
         let idle: Vec<_> = (0..200).map(|_| channel_with_handler(event_loop, ())).collect();
-        let far = event_loop.set_timer(Instant::now() + Duration::from_secs(3600), Box::new(|| ()));
+        let far = event_loop.handle().set_timer(Instant::now() + Duration::from_secs(3600), Box::new(|| ()));
         thread::scope(|scope| {
             let (said, link) = mpsc::channel();
-            event_loop.schedule(Box::new(move || said.send(fs::read_link("/proc/thread-self").unwrap()).unwrap()));
+            event_loop
+                .handle()
+                .schedule(Box::new(move || said.send(fs::read_link("/proc/thread-self").unwrap()).unwrap()));
             let running = scope.spawn(|| event_loop.run().unwrap());
             let status = std::path::Path::new("/proc").join(link.recv().unwrap()).join("status");
             let field = |name: &str| {
@@ -147,10 +233,10 @@ fn an_idle_loop_sleeps_on() {
             let before = field("voluntary_ctxt_switches:");
             thread::sleep(Duration::from_millis(100)); // the time it is watched for
             assert_eq!(field("voluntary_ctxt_switches:"), before, "the loop woke though nothing had happened");
-            event_loop.stop();
+            event_loop.handle().stop();
             running.join().unwrap();
         });
-        event_loop.clear_timer(far);
+        event_loop.handle().clear_timer(far);
         drop(idle);
     });
 }
@@ -166,11 +252,11 @@ fn ten_thousand_timers_run_in_order_but_for_those_that_were_cleared() {
             .map(|place| {
                 let ran = ran.clone();
                 let callback = Box::new(move || ran.lock().unwrap().push(place));
-                (place, event_loop.set_timer(now + Duration::from_micros(5 * place), callback))
+                (place, event_loop.handle().set_timer(now + Duration::from_micros(5 * place), callback))
             })
             .collect();
         for (_, timer) in timers.iter().filter(|(place, _)| place % 2 == 1) {
-            event_loop.clear_timer(*timer);
+            event_loop.handle().clear_timer(*timer);
         }
         while ran.lock().unwrap().len() < 5_000 {
             event_loop.run_once(None).unwrap();
@@ -191,7 +277,7 @@ fn more_descriptors_than_a_turn_takes_are_all_called() {
             let callback: Callback = Arc::new(move || {
                 let _ = own.fetch_add(1, Ordering::Relaxed);
             });
-            event_loop.set_fd_handler(&fd, Direction::Read, Some(callback)).unwrap();
+            event_loop.handle().set_fd_handler(&fd, Direction::Read, Some(callback)).unwrap();
             calls.push(count);
         }
         for _ in 0..6 {

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use channel_core::{AioChannel, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop, MemoryChannel};
+use channel_core::{
+    AioChannel, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop, LoopHandle, MemoryChannel,
+};
 use channel_testkit::{adverse, watchdog};
 use futures_io::{AsyncRead, AsyncWrite};
 
@@ -51,7 +53,7 @@ async fn close(mut channel: impl AsyncWrite + Unpin) -> io::Result<()> {
 }
 
 /// Runs a test in a task of the loop that ships, with every pair.
-fn on_each<F>(name: &'static str, test: fn(AioChannel, AioChannel, Arc<EventLoop>) -> F)
+fn on_each<F>(name: &'static str, test: fn(AioChannel, AioChannel, Arc<LoopHandle>) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -60,7 +62,7 @@ where
             eprintln!("over {pair}");
             let event_loop = EventLoop::new().unwrap();
             let (near, far) = make();
-            let task = event_loop.spawn(test(AioChannel::new(near), AioChannel::new(far), Arc::clone(&event_loop)));
+            let task = event_loop.spawn(test(AioChannel::new(near), AioChannel::new(far), event_loop.handle()));
             event_loop.block_on(task).unwrap().unwrap();
         }
     });
@@ -190,13 +192,13 @@ fn a_stream_that_is_cut_short_is_our_error_inside_stds() {
 #[test]
 fn handlers_on_another_thread_wake_the_tasks() {
     watchdog::run("handlers_on_another_thread_wake_the_tasks", || {
-        let other = EventLoop::new().unwrap();
+        let other = Arc::new(EventLoop::new().unwrap());
         let running = {
             let other = Arc::clone(&other);
             thread::spawn(move || other.run().unwrap())
         };
         let (near, far) = memory();
-        let attached = [&near, &far].map(|channel| channel.attach(other.clone()).unwrap());
+        let attached = [&near, &far].map(|channel| channel.attach(other.handle()).unwrap());
         let echo = thread::spawn(move || {
             block_on(async {
                 let mut buf = [0; 4];
@@ -216,7 +218,7 @@ fn handlers_on_another_thread_wake_the_tasks() {
         });
         echo.join().unwrap();
         drop(attached);
-        other.stop();
+        other.handle().stop();
         running.join().unwrap();
     });
 }

@@ -248,13 +248,13 @@ fn a_task_that_never_waits_lets_others_have_their_turn() {
 #[test]
 fn handlers_on_another_thread_wake_the_tasks() {
     watchdog::run("handlers_on_another_thread_wake_the_tasks", || {
-        let event_loop = EventLoop::new().unwrap();
+        let event_loop = Arc::new(EventLoop::new().unwrap());
         let running = {
             let event_loop = Arc::clone(&event_loop);
             thread::spawn(move || event_loop.run().unwrap())
         };
         let (near, far) = memory();
-        let attached = [&near, &far].map(|channel| channel.attach(event_loop.clone()).unwrap());
+        let attached = [&near, &far].map(|channel| channel.attach(event_loop.handle()).unwrap());
         // This runtime has no I/O driver: everything comes from the other thread.
         let runtime = Builder::new_multi_thread().worker_threads(2).build().unwrap();
         let mut near = tokio_io(near);
@@ -273,7 +273,7 @@ fn handlers_on_another_thread_wake_the_tasks() {
             echo.await.unwrap();
         });
         drop(attached);
-        event_loop.stop();
+        event_loop.handle().stop();
         running.join().unwrap();
     });
 }

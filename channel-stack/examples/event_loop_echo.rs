@@ -213,7 +213,7 @@ impl fmt::Display for Report {
 pub fn serve(address: &SocketAddress, options: Options, command: &mut Command) -> Result<Report, Failure> {
     let (certificate, stack) = echo::server_stack()?;
     let event_loop = EventLoop::new()?;
-    let server = Server::new(event_loop.clone(), address, stack)?;
+    let server = Server::new(event_loop.handle(), address, stack)?;
     let start = Instant::now();
     let order = Order { address: server.listener.local_address().clone(), certificate, options };
     let clients = Process::start(command, &order)?;

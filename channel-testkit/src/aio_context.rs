@@ -66,9 +66,9 @@ pub trait DrivenContext {
     fn turn(&mut self, timeout: Duration);
 }
 
-impl DrivenContext for Arc<EventLoop> {
+impl DrivenContext for EventLoop {
     fn context(&self) -> Arc<dyn AioContext> {
-        Self::clone(self)
+        self.handle()
     }
 
     fn turn(&mut self, timeout: Duration) {

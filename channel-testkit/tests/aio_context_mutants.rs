@@ -10,21 +10,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use channel_core::{AioContext, Callback, Direction, Error, ErrorKind, EventLoop, Result, TimerId};
+use channel_core::{AioContext, Callback, Direction, Error, ErrorKind, EventLoop, LoopHandle, Result, TimerId};
 use channel_testkit::aio_context::{CLAUSES, DrivenContext, Setup};
 use channel_testkit::watchdog;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 type Once = Box<dyn FnOnce() + Send>;
-type OnSet = dyn Fn(&Arc<EventLoop>, &Arc<OwnedFd>, Direction, Option<Callback>) -> Result<()> + Send + Sync;
-type OnSchedule = dyn Fn(&Arc<EventLoop>, Once) + Send + Sync;
-type OnSetTimer = dyn Fn(&Arc<EventLoop>, Instant, Once) -> TimerId + Send + Sync;
-type OnClearTimer = dyn Fn(&Arc<EventLoop>, TimerId) + Send + Sync;
-type OnTurn = dyn Fn(&Arc<EventLoop>, Duration) + Send + Sync;
+type OnSet = dyn Fn(&LoopHandle, &Arc<OwnedFd>, Direction, Option<Callback>) -> Result<()> + Send + Sync;
+type OnSchedule = dyn Fn(&LoopHandle, Once) + Send + Sync;
+type OnSetTimer = dyn Fn(&LoopHandle, Instant, Once) -> TimerId + Send + Sync;
+type OnClearTimer = dyn Fn(&LoopHandle, TimerId) + Send + Sync;
+type OnTurn = dyn Fn(&EventLoop, Duration) + Send + Sync;
 
 /// A sound loop with some of its methods replaced.
 struct Mutant {
-    inner: Arc<EventLoop>,
+    inner: EventLoop,
     set: Box<OnSet>,
     schedule: Box<OnSchedule>,
     set_timer: Box<OnSetTimer>,
@@ -46,28 +46,28 @@ impl Mutant {
 
     fn on_set<F>(mut self, set: F) -> Self
     where
-        F: Fn(&Arc<EventLoop>, &Arc<OwnedFd>, Direction, Option<Callback>) -> Result<()> + Send + Sync + 'static,
+        F: Fn(&LoopHandle, &Arc<OwnedFd>, Direction, Option<Callback>) -> Result<()> + Send + Sync + 'static,
     {
         self.set = Box::new(set);
         self
     }
 
-    fn on_schedule(mut self, schedule: impl Fn(&Arc<EventLoop>, Once) + Send + Sync + 'static) -> Self {
+    fn on_schedule(mut self, schedule: impl Fn(&LoopHandle, Once) + Send + Sync + 'static) -> Self {
         self.schedule = Box::new(schedule);
         self
     }
 
-    fn on_set_timer(mut self, set: impl Fn(&Arc<EventLoop>, Instant, Once) -> TimerId + Send + Sync + 'static) -> Self {
+    fn on_set_timer(mut self, set: impl Fn(&LoopHandle, Instant, Once) -> TimerId + Send + Sync + 'static) -> Self {
         self.set_timer = Box::new(set);
         self
     }
 
-    fn on_clear_timer(mut self, clear: impl Fn(&Arc<EventLoop>, TimerId) + Send + Sync + 'static) -> Self {
+    fn on_clear_timer(mut self, clear: impl Fn(&LoopHandle, TimerId) + Send + Sync + 'static) -> Self {
         self.clear_timer = Box::new(clear);
         self
     }
 
-    fn on_turn(mut self, turn: impl Fn(&Arc<EventLoop>, Duration) + Send + Sync + 'static) -> Self {
+    fn on_turn(mut self, turn: impl Fn(&EventLoop, Duration) + Send + Sync + 'static) -> Self {
         self.turn = Box::new(turn);
         self
     }
@@ -106,19 +106,19 @@ impl Mutant {
 
 impl AioContext for Mutant {
     fn set_fd_handler(&self, fd: &Arc<OwnedFd>, direction: Direction, callback: Option<Callback>) -> Result<()> {
-        (self.set)(&self.inner, fd, direction, callback)
+        (self.set)(&self.inner.handle(), fd, direction, callback)
     }
 
     fn schedule(&self, callback: Once) {
-        (self.schedule)(&self.inner, callback);
+        (self.schedule)(&self.inner.handle(), callback);
     }
 
     fn set_timer(&self, deadline: Instant, callback: Once) -> TimerId {
-        (self.set_timer)(&self.inner, deadline, callback)
+        (self.set_timer)(&self.inner.handle(), deadline, callback)
     }
 
     fn clear_timer(&self, timer: TimerId) {
-        (self.clear_timer)(&self.inner, timer);
+        (self.clear_timer)(&self.inner.handle(), timer);
     }
 }
 
@@ -214,7 +214,7 @@ mutants! {
         let taken = Arc::clone(&left);
         Mutant::new().on_schedule(move |_, callback| lock(&left).push(callback)).on_turn(move |inner, timeout| {
             for callback in std::mem::take(&mut *lock(&taken)) {
-                inner.schedule(callback);
+                inner.handle().schedule(callback);
             }
             inner.run_once(Some(timeout)).unwrap();
         })
@@ -243,7 +243,7 @@ mutants! {
             .on_turn(move |inner, timeout| {
                 turn(inner, timeout);
                 for (fd, direction) in std::mem::take(&mut *lock(&left)) {
-                    inner.set_fd_handler(&fd, direction, None).unwrap();
+                    inner.handle().set_fd_handler(&fd, direction, None).unwrap();
                 }
             })
     };
@@ -536,7 +536,7 @@ impl Gate {
     }
 
     /// A turn that holds it.
-    fn turn(self: &Arc<Self>) -> impl Fn(&Arc<EventLoop>, Duration) + Send + Sync + use<> {
+    fn turn(self: &Arc<Self>) -> impl Fn(&EventLoop, Duration) + Send + Sync + use<> {
         let this = Arc::clone(self);
         move |inner, timeout| {
             let _held = this.hold();

@@ -190,7 +190,7 @@ fn a_handler_that_closes_is_called_when_the_peer_ends_the_layers_below() {
                 }
             })
         };
-        let handler = AioHandler { context: turning.clone(), callback };
+        let handler = AioHandler { context: turning.handle(), callback };
         near.set_aio_fd_handler(AioChange::Keep, AioChange::Set(handler)).expect("a handler");
         let waits = || {
             let outcome = outcome.lock().expect("no panic");
@@ -215,7 +215,7 @@ fn a_task_that_closes_is_woken_when_the_peer_ends_the_layers_below() {
     nothing_is_lost("close in a task", |near, release| {
         let turning = EventLoop::new().expect("a loop");
         let task = AioChannel::from_arc(Arc::clone(near));
-        let _attached = task.attach(turning.clone()).expect("a loop takes it");
+        let _attached = task.attach(turning.handle()).expect("a loop takes it");
         let mut closing = pin!(task.close());
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..20 {

@@ -339,7 +339,7 @@ fn memory_of_an_idle_pair(near: Near) -> i64 {
             end.set_blocking(false);
         }
         let echoing = Arc::downgrade(&near);
-        let echo = AioHandler::new(event_loop.clone(), move || {
+        let echo = AioHandler::new(event_loop.handle(), move || {
             let (near, mut bytes) = (echoing.upgrade().unwrap(), [0; 1000]);
             match near.read(&mut bytes) {
                 Ok(count) => assert_eq!(near.write(&bytes[..count]).unwrap(), count),
@@ -347,10 +347,11 @@ fn memory_of_an_idle_pair(near: Near) -> i64 {
             }
         });
         let (hearing, heard) = (Arc::downgrade(&far), Arc::clone(&told));
-        let hear = AioHandler::new(event_loop.clone(), move || match hearing.upgrade().unwrap().read(&mut [0; 1000]) {
-            Ok(count) => drop(heard.fetch_add(count, Ordering::SeqCst)),
-            Err(error) => assert!(error.is_would_block(), "{error}"),
-        });
+        let hear =
+            AioHandler::new(event_loop.handle(), move || match hearing.upgrade().unwrap().read(&mut [0; 1000]) {
+                Ok(count) => drop(heard.fetch_add(count, Ordering::SeqCst)),
+                Err(error) => assert!(error.is_would_block(), "{error}"),
+            });
         near.set_aio_fd_handler(AioChange::Set(echo), AioChange::Keep).unwrap();
         far.set_aio_fd_handler(AioChange::Set(hear), AioChange::Keep).unwrap();
         let until_heard = |length| {

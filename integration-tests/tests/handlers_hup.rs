@@ -87,9 +87,9 @@ fn a_loop_turns_once_for_each_piece(stack: Stack, transport: Transport, writes: 
     let (event_loop, counts) = (EventLoop::new().unwrap(), Arc::new(Counts::default()));
     let shared = || (Arc::downgrade(&near), Arc::clone(&counts));
     let (channel, told) = shared();
-    let read = AioHandler::new(event_loop.clone(), move || read_piece(&channel, &told));
+    let read = AioHandler::new(event_loop.handle(), move || read_piece(&channel, &told));
     let (channel, told) = shared();
-    let write = AioHandler::new(event_loop.clone(), move || write_piece(&channel, &told, writes));
+    let write = AioHandler::new(event_loop.handle(), move || write_piece(&channel, &told, writes));
     near.set_aio_fd_handler(AioChange::Set(read), AioChange::Set(write)).unwrap();
 
     let get = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);

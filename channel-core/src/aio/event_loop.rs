@@ -13,8 +13,10 @@ mod inbox;
 mod poller;
 mod timers;
 
+use std::any::Any;
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -31,9 +33,10 @@ use crate::{Direction, Error, ErrorKind, Result};
 
 /// The event loop of this crate: descriptors, timers, callbacks from any thread, and tasks.
 ///
-/// One thread at a time runs it, with [`run`](Self::run), [`run_once`](Self::run_once) or [`block_on`](Self::block_on);
-/// any thread that has the `Arc` may use it meanwhile. It is level-triggered epoll(7) with an eventfd(2) to wake it; a turn
-/// costs what is ready, and a loop with nothing to do sleeps in one epoll_wait(2).
+/// This is its owner: one thread at a time runs it, with [`run`](Self::run), [`run_once`](Self::run_once) or
+/// [`block_on`](Self::block_on). What channels hold, and any thread may use meanwhile, is its [`handle`](Self::handle). It is
+/// level-triggered epoll(7) with an eventfd(2) to wake it; a turn costs what is ready, and a loop with nothing to do sleeps in one
+/// epoll_wait(2).
 ///
 /// ```
 /// use channel_core::{AioChange, AioHandler, Channel, ChannelExt, EventLoop, MemoryChannel};
@@ -44,20 +47,20 @@ use crate::{Direction, Error, ErrorKind, Result};
 /// let near = Arc::new(near);
 /// near.set_blocking(false);
 ///
-/// let (channel, stopper) = (near.clone(), event_loop.clone());
-/// let handler = AioHandler::new(event_loop.clone(), move || {
+/// let (channel, handle) = (near.clone(), event_loop.handle());
+/// let handler = AioHandler::new(event_loop.handle(), move || {
 ///     let mut heard = [0; 16];
 ///     match channel.read(&mut heard) {
 ///         Ok(count) => assert_eq!(&heard[..count], b"hello"),
 ///         Err(error) => assert!(error.is_would_block()),
 ///     }
-///     stopper.stop();
+///     handle.stop();
 /// });
 /// near.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep)?;
 ///
 /// far.write_all(b"hello")?;
 /// event_loop.run()?; // until a handler says stop
-/// near.close()?; // lets go of the handler, which holds the channel and the loop
+/// near.close()?; // lets go of the handler, which holds the channel
 /// # Ok::<(), channel_core::Error>(())
 /// ```
 ///
@@ -71,15 +74,22 @@ use crate::{Direction, Error, ErrorKind, Result};
 /// While it runs, the loop is the [`current_context`](crate::current_context) of its thread.
 ///
 /// # Panics of callbacks
-/// A callback or a task that panics unwinds out of the call that runs the loop. The loop is as good as before: what the turn had
-/// not come to runs in the next one.
+/// A callback or a task that panics unwinds out of the call that runs the loop, at the end of the turn: the others get theirs first. Of
+/// several that panic in a turn the first one does; the panic hook has told of each. The loop is as good as before.
 ///
 /// # Who keeps whom
-/// A handler set on a channel holds the loop ([`AioHandler::context`](crate::AioHandler::context)), and the loop holds the callbacks that are
-/// set, scheduled or waiting for their time. So a loop is freed when every channel has let go of its handlers (cleared,
-/// closed or dropped) and the handles are gone; a callback that holds a channel that holds that very callback is for
-/// its owner to clear. Dropping the loop drops what is left, and cancels the tasks that are due.
+/// The owner keeps the tasks, detached ones too, and the callbacks that are set, scheduled or waiting for their time. Dropping it, or
+/// [`shutdown`](Self::shutdown), cancels and drops them all, watches that were forgotten among them. A handler set on a channel holds the
+/// handle alone, which keeps nothing running: from then on setting a handler fails with [`Closed`](ErrorKind::Closed), and what is
+/// scheduled, spawned or set on a timer is dropped at once. A handler that holds the very channel it is set on is for its owner to clear.
 pub struct EventLoop {
+    handle: Arc<LoopHandle>,
+}
+
+/// What channels and other threads hold of an [`EventLoop`]: the loop as an [`AioContext`].
+///
+/// It does not keep the loop going: once the owner has gone, or has shut it down, everything left here is dropped at once.
+pub struct LoopHandle {
     poller: Poller,
     inbox: Arc<Inbox>,
     /// The thread that runs the loop now.
@@ -91,10 +101,14 @@ impl EventLoop {
     ///
     /// # Errors
     /// Where they cannot be had (`EMFILE`, `ENFILE`, `ENOMEM`).
-    pub fn new() -> Result<Arc<Self>> {
-        let inbox = Arc::new(Inbox::new()?);
-        let poller = Poller::new(inbox.wake_fd())?;
-        Ok(Arc::new(Self { poller, inbox, runner: Mutex::default() }))
+    pub fn new() -> Result<Self> {
+        Ok(Self { handle: LoopHandle::new()? })
+    }
+
+    /// The loop as channels and other threads hold it.
+    #[must_use]
+    pub fn handle(&self) -> Arc<LoopHandle> {
+        Arc::clone(&self.handle)
     }
 
     /// Takes one turn: waits until there is something to do, does it, and says how many callbacks and tasks ran.
@@ -107,9 +121,9 @@ impl EventLoop {
     ///
     /// # Panics
     /// If a callback or a task does; the loop can be run again.
-    pub fn run_once(self: &Arc<Self>, timeout: Option<Duration>) -> Result<usize> {
-        let _running = self.begin("run_once")?;
-        self.turn(&Until::Something, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    pub fn run_once(&self, timeout: Option<Duration>) -> Result<usize> {
+        let _running = self.handle.begin("run_once")?;
+        self.handle.turn(&Until::Something, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
     /// Takes turns until [`stop`](Self::stop).
@@ -119,15 +133,41 @@ impl EventLoop {
     ///
     /// # Panics
     /// As [`run_once`](Self::run_once).
-    pub fn run(self: &Arc<Self>) -> Result<()> {
-        let _running = self.begin("run")?;
-        while !self.inbox.take_stop() {
-            self.turn(&Until::Stopped, None)?;
+    pub fn run(&self) -> Result<()> {
+        let _running = self.handle.begin("run")?;
+        while !self.handle.inbox.take_stop() {
+            self.handle.turn(&Until::Stopped, None)?;
         }
         Ok(())
     }
 
-    /// Makes [`run`](Self::run) return, when the turn under way is over; if nobody runs the loop, the next `run` returns at once.
+    /// Ends the loop, as dropping it does: cancels its tasks and drops all that is set on it, scheduled or waiting for its time. What that
+    /// runs (destructors, and tasks that await cancelled ones) finds the loop closed.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        self.handle.close();
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.fmt_as("EventLoop", f)
+    }
+}
+
+impl LoopHandle {
+    pub(super) fn new() -> Result<Arc<Self>> {
+        let inbox = Arc::new(Inbox::new()?);
+        let poller = Poller::new(inbox.wake_fd())?;
+        Ok(Arc::new(Self { poller, inbox, runner: Mutex::default() }))
+    }
+
+    /// Makes [`EventLoop::run`] return, when the turn under way is over; if nobody runs the loop, the next `run` returns at once.
     /// Several calls before `run` returns count as one. Any thread may call this; it never blocks.
     pub fn stop(&self) {
         self.inbox.stop();
@@ -149,7 +189,7 @@ impl EventLoop {
             }
         }
         drop(runner);
-        Ok(Running { event_loop: self, _entered: enter_context(Arc::clone(self) as Arc<dyn AioContext>) })
+        Ok(Running { handle: self, _entered: enter_context(Arc::clone(self) as Arc<dyn AioContext>) })
     }
 
     /// Turns until something has run, the deadline has passed, or what `until` says has happened; how much ran.
@@ -159,20 +199,23 @@ impl EventLoop {
             let mut space = poller::batch();
             let ready = self.poller.wait(&mut space, timeout);
             let over = self.inbox.wake_up(until);
-            let ran = self.call_handlers(ready?) + self.run_timers() + self.run_work();
+            let mut panics = Panics::default();
+            let ran =
+                self.call_handlers(ready?, &mut panics) + self.run_timers(&mut panics) + self.run_work(&mut panics);
+            panics.resume();
             if ran > 0 || over || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(ran);
             }
         }
     }
 
-    fn call_handlers(&self, ready: &[Event]) -> usize {
+    fn call_handlers(&self, ready: &[Event], panics: &mut Panics) -> usize {
         let mut called = 0;
         self.poller.begin_batch();
         for event in ready {
             for direction in [Direction::Read, Direction::Write] {
                 if let Some(callback) = self.poller.handler(event, direction) {
-                    callback();
+                    panics.catch(|| callback());
                     called += 1;
                 }
             }
@@ -180,22 +223,24 @@ impl EventLoop {
         called
     }
 
-    fn run_timers(&self) -> usize {
+    fn run_timers(&self, panics: &mut Panics) -> usize {
         let mut ran = 0;
         self.inbox.expire_timers();
         while let Some(callback) = self.inbox.next_due() {
-            callback();
+            panics.catch(callback);
             ran += 1;
         }
         ran
     }
 
-    fn run_work(&self) -> usize {
+    fn run_work(&self, panics: &mut Panics) -> usize {
         let count = self.inbox.waiting();
         for _ in 0..count {
             match self.inbox.next() {
-                Some(Work::Callback(callback)) => callback(),
-                Some(Work::Task(task)) => drop(task.run()),
+                Some(Work::Callback(callback)) => panics.catch(callback),
+                Some(Work::Task(task)) => panics.catch(|| {
+                    task.run();
+                }),
                 None => {}
             }
         }
@@ -214,7 +259,7 @@ impl EventLoop {
     }
 }
 
-impl AioContext for EventLoop {
+impl AioContext for LoopHandle {
     fn set_fd_handler(&self, fd: &Arc<OwnedFd>, direction: Direction, callback: Option<Callback>) -> Result<()> {
         self.poller.set(fd, direction, callback)
     }
@@ -233,10 +278,16 @@ impl AioContext for EventLoop {
     }
 }
 
-impl fmt::Debug for EventLoop {
+impl fmt::Debug for LoopHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_as("LoopHandle", f)
+    }
+}
+
+impl LoopHandle {
+    fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheduled, timers) = self.inbox.counts();
-        f.debug_struct("EventLoop")
+        f.debug_struct(name)
             .field("descriptors", &self.poller.count())
             .field("scheduled", &scheduled)
             .field("timers", &timers)
@@ -244,21 +295,34 @@ impl fmt::Debug for EventLoop {
     }
 }
 
-impl Drop for EventLoop {
-    fn drop(&mut self) {
-        self.close();
+/// The first panic of a turn, which unwinds when the turn is over.
+#[derive(Default)]
+struct Panics(Option<Box<dyn Any + Send>>);
+
+impl Panics {
+    /// Whether what a callback left behind is whole is for the next one to see, as it is with threads.
+    fn catch(&mut self, callback: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(callback)) {
+            self.0.get_or_insert(panic);
+        }
+    }
+
+    fn resume(self) {
+        if let Some(panic) = self.0 {
+            resume_unwind(panic);
+        }
     }
 }
 
 /// The calling thread runs the loop, until this is dropped.
 struct Running<'a> {
-    event_loop: &'a EventLoop,
+    handle: &'a LoopHandle,
     _entered: EnteredContext,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        *self.event_loop.runner() = None;
+        *self.handle.runner() = None;
     }
 }
 

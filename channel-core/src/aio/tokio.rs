@@ -3,7 +3,7 @@
 //! * `driver`: the task that runs it.
 //!
 //! tokio reports edges, runs tasks on several threads, and takes a descriptor once; a channel wants levels, one callback at a time,
-//! and descriptors that others may poll, too. So this is an [`EventLoop`] whose epoll(7) instance tokio polls: readable when it is time
+//! and descriptors that others may poll, too. So this is an [`EventLoop`](super::EventLoop) whose epoll(7) instance tokio polls: readable when it is time
 //! for a turn.
 
 mod driver;
@@ -18,7 +18,7 @@ use std::time::Instant;
 use ::tokio::runtime::{Handle, Id};
 
 use self::driver::Driver;
-use super::{AioContext, Callback, EventLoop, TimerId};
+use super::{AioContext, Callback, LoopHandle, TimerId};
 use crate::{Direction, Error, ErrorKind, Result};
 
 /// A tokio runtime as an [`AioContext`]: the channels of its tasks, handlers and watches live on it.
@@ -69,7 +69,7 @@ use crate::{Direction, Error, ErrorKind, Result};
 /// ```
 pub struct TokioContext {
     runtime: Id,
-    event_loop: Arc<EventLoop>,
+    event_loop: Arc<LoopHandle>,
 }
 
 /// The contexts of all runtimes. Each is kept by its driver, so that it stays the same one as long as its runtime lives.
@@ -96,7 +96,7 @@ impl TokioContext {
             return Ok(known);
         }
         // Not under the lock: this may panic, and the hook may ask for the current context.
-        let event_loop = EventLoop::new()?;
+        let event_loop = LoopHandle::new()?;
         let new = Arc::new(Self { runtime: id, event_loop });
         let driver = Driver::new(Arc::clone(&new), runtime)?;
         let mut contexts = contexts();

@@ -5,11 +5,13 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use bitflags::bitflags;
 
 use super::hangup::HangUps;
-use super::{AioChange, AioContext, AioHandler, Callback, Registration};
+use super::{AioChange, AioContext, AioHandler, Callback, Registration, Timer};
+use crate::limits::deadline_in;
 use crate::{Channel, Direction, Error, ErrorKind, Result, lowest_layer};
 
 bitflags! {
@@ -69,11 +71,11 @@ impl dyn Channel {
 /// let (near, far) = MemoryChannel::pair()?;
 /// let near: Arc<dyn Channel> = Arc::new(near);
 /// let event_loop = EventLoop::new()?;
-/// let stop = Arc::clone(&event_loop);
-/// let guard = near.add_watch(event_loop.clone(), Condition::IN, move |channel, _| {
+/// let handle = event_loop.handle();
+/// let guard = near.add_watch(event_loop.handle(), Condition::IN, move |channel, _| {
 ///     let mut heard = [0; 16];
 ///     assert_eq!(channel.read(&mut heard).unwrap(), 5);
-///     stop.stop();
+///     handle.stop();
 ///     ControlFlow::Break(())
 /// })?;
 /// far.write_all(b"hello")?;
@@ -207,9 +209,12 @@ impl WatchGuard {
         self.0.registration.wait_until_idle()
     }
 
-    /// Leaves the watch to its loop: it stays until its callback says [`ControlFlow::Break`] or the channel is closed.
+    /// Leaves the watch to its loop: it stays until its callback says [`ControlFlow::Break`], the channel is closed, or the loop goes.
     pub fn forget(self) {
-        self.0.state().left = Some(Arc::clone(&self.0));
+        let left = Left(Arc::clone(&self.0));
+        // A timer that never comes: what any loop keeps until it goes.
+        let timer = Timer::set(self.0.registration.context(), deadline_in(Duration::MAX), move || drop(left));
+        self.0.state().left = Some(timer);
         // Over by now, or from now on whoever ends it lets go of it.
         if self.is_over() {
             let left = self.0.state().left.take();
@@ -244,8 +249,8 @@ struct State {
     /// The callback, while it is not running.
     call: Option<Call>,
     set: Set,
-    /// The watch itself, where its guard was forgotten.
-    left: Option<Arc<Active>>,
+    /// What keeps the watch where its guard was forgotten.
+    left: Option<Timer>,
     over: bool,
 }
 
@@ -268,6 +273,15 @@ impl Drop for Link {
         if let Some(active) = self.0.upgrade() {
             active.finish();
         }
+    }
+}
+
+/// A watch that is left to its loop: over when that lets go of it.
+struct Left(Arc<Active>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }
 

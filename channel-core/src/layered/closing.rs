@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Instant;
 
-use super::core::{Core, deadline_in};
+use super::core::Core;
 use super::engine::{Decoder, Encoder, Ending};
 use super::state::Facts;
+use crate::limits::deadline_in;
 use crate::{Channel, Direction, Error, ErrorKind, Features, News, ReadFlags, Readiness, Removed, Result, Shutdown};
 
 /// A `close` that may be under way.

@@ -13,6 +13,7 @@ use super::outbox::Outbox;
 use super::reading::Reader;
 use super::state::{Facts, SharedFacts};
 use super::writing::{Outlet, Writer};
+use crate::limits::deadline_in;
 use crate::{
     Buffer, Channel, Direction, Error, ErrorKind, Features, Limits, Mode, Name, News, Readiness, Removed, Result,
     WaitQueue,
@@ -39,13 +40,6 @@ pub(super) struct Core<D, E> {
     /// Threads that sleep until calls of others, or the inner channel, give them something to do.
     pub(super) sleepers: WaitQueue,
     pub(super) closing: Closing,
-}
-
-/// When a limit that starts now runs out; a limit beyond what the clock can tell is a century.
-pub(super) fn deadline_in(limit: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-    let now = Instant::now();
-    now.checked_add(limit).or_else(|| now.checked_add(CENTURY)).unwrap_or(now)
 }
 
 impl<D: Decoder, E: Encoder> Core<D, E> {

@@ -337,7 +337,7 @@ mod tests {
         let event_loop = EventLoop::new().unwrap();
         let polled = || format!("{event_loop:?}");
         let (handlers, event) = (Handlers::default(), |_| -> Event { Arc::new(|| {}) });
-        let read = AioChange::Set(AioHandler::new(event_loop.clone(), || ()));
+        let read = AioChange::Set(AioHandler::new(event_loop.handle(), || ()));
         handlers.change("layer", &inner, [read, AioChange::Keep], event, |_| false, false).unwrap();
         handlers.arm_push(&inner, event);
         assert!(polled().contains("descriptors: 2"), "{}", polled());

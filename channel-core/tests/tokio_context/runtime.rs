@@ -28,7 +28,7 @@ fn a_runtime_has_one_context_that_its_tasks_find() {
                 context.schedule(Box::new(|| _ = found.send(current_context())));
                 assert!(Arc::ptr_eq(&called.await.unwrap().unwrap(), &ours), "in a callback");
             });
-            let event_loop = enter_context(EventLoop::new().unwrap());
+            let event_loop = enter_context(EventLoop::new().unwrap().handle());
             let (found, called) = oneshot::channel();
             context.schedule(Box::new(|| _ = found.send(current_context())));
             let found = runtime.block_on(called).unwrap().unwrap();

@@ -30,7 +30,7 @@ pub fn run() -> Result<(), Failure> {
     let Order { address, certificate, options } = Order::receive()?;
     options.allow_descriptors()?;
     let event_loop = EventLoop::new()?;
-    let context: Arc<dyn AioContext> = event_loop.clone();
+    let context: Arc<dyn AioContext> = event_loop.handle();
     event_loop.spawn(leave_with_the_server()?).detach();
     let _limit = Timer::set(&context, Instant::now() + LIMIT + options.hold, || give_up("the server takes too long"));
 
@@ -49,7 +49,7 @@ pub fn run() -> Result<(), Failure> {
 }
 
 /// Runs a task for each of `futures`, all at once, up to the end of the last one.
-fn together<F, T>(event_loop: &Arc<EventLoop>, futures: impl Iterator<Item = F>) -> Result<Vec<T>, Failure>
+fn together<F, T>(event_loop: &EventLoop, futures: impl Iterator<Item = F>) -> Result<Vec<T>, Failure>
 where
     F: Future<Output = Result<T, Failure>> + Send + 'static,
     T: Send + 'static,
@@ -73,7 +73,7 @@ async fn open(stack: Arc<ClientStack>, address: SocketAddress) -> Result<Arc<Aio
 
 /// Says something, and hears it come back, at the same time.
 fn converse(
-    event_loop: &Arc<EventLoop>,
+    event_loop: &EventLoop,
     channel: &Arc<AioChannel>,
     number: u64,
 ) -> impl Future<Output = Result<(), Failure>> + use<> {
@@ -106,13 +106,13 @@ async fn hear(channel: Arc<AioChannel>, number: u64, pieces: &[usize]) -> Result
 }
 
 /// All are open, and nothing happens.
-fn hold(event_loop: &Arc<EventLoop>, Options { clients, hold }: Options) -> Result<(), Failure> {
+fn hold(event_loop: &EventLoop, Options { clients, hold }: Options) -> Result<(), Failure> {
     if hold.is_zero() {
         return Ok(());
     }
     let server = getppid().map_or(0, |server| server.as_raw_nonzero().get());
     eprintln!("{clients} clients are open, and say nothing for {hold:?}; see the server sleep: strace -f -p {server}");
-    let (context, stop): (Arc<dyn AioContext>, _) = (event_loop.clone(), event_loop.clone());
+    let (context, stop): (Arc<dyn AioContext>, _) = (event_loop.handle(), event_loop.handle());
     let _over = Timer::set(&context, Instant::now() + hold, move || stop.stop());
     Ok(event_loop.run()?)
 }

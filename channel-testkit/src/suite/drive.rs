@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use channel_core::{AioChange, AioContext, AioHandler, Channel, Direction, EventLoop, Removed, Result};
 
 thread_local! {
-    static EVENT_LOOP: Arc<EventLoop> = EventLoop::new().expect("an event loop");
+    static EVENT_LOOP: EventLoop = EventLoop::new().expect("an event loop");
 }
 
 fn set(channel: &dyn Channel, direction: Direction, change: AioChange) -> Result<Removed> {
@@ -40,10 +40,10 @@ fn on_event_loop_as<T>(
     if !first.as_ref().is_err_and(channel_core::Error::is_would_block) {
         return first;
     }
-    let event_loop = EVENT_LOOP.with(Arc::clone);
+    let context: Arc<dyn AioContext> = EVENT_LOOP.with(EventLoop::handle);
     let due = Arc::new(AtomicBool::new(false));
-    let told = Told { due: Arc::clone(&due), event_loop: event_loop.clone() };
-    let handler = AioHandler::new(event_loop.clone(), move || told.due.store(true, Ordering::Relaxed));
+    let told = Told { due: Arc::clone(&due), context: Arc::clone(&context) };
+    let handler = AioHandler::new(Arc::clone(&context), move || told.due.store(true, Ordering::Relaxed));
     let callback = Arc::downgrade(&handler.callback);
     match set(&**channel, direction, as_what(handler)) {
         Err(error) if error.is_closed() => return attempt(&**channel), // meanwhile
@@ -51,7 +51,7 @@ fn on_event_loop_as<T>(
     }
     let done = loop {
         while !due.swap(false, Ordering::Relaxed) {
-            event_loop.run_once(None)?;
+            EVENT_LOOP.with(|event_loop| event_loop.run_once(None))?;
         }
         match attempt(&**channel) {
             Err(error) if error.is_would_block() => {}
@@ -60,7 +60,7 @@ fn on_event_loop_as<T>(
     };
     if let Some(callback) = callback.upgrade() {
         // A channel that was closed has let go of it.
-        let _ = set(&**channel, direction, AioChange::Release(AioHandler { context: event_loop, callback }));
+        let _ = set(&**channel, direction, AioChange::Release(AioHandler { context, callback }));
     }
     done
 }
@@ -68,13 +68,13 @@ fn on_event_loop_as<T>(
 /// What the handler holds: a channel that is closed calls nobody, but lets go of its handlers.
 struct Told {
     due: Arc<AtomicBool>,
-    event_loop: Arc<EventLoop>,
+    context: Arc<dyn AioContext>,
 }
 
 impl Drop for Told {
     fn drop(&mut self) {
         self.due.store(true, Ordering::Relaxed);
-        self.event_loop.schedule(Box::new(|| {})); // so that its turn ends
+        self.context.schedule(Box::new(|| {})); // so that its turn ends
     }
 }
 

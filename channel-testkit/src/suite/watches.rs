@@ -177,7 +177,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
     assert_eq!(logs.each_ref().map(Log::drops), [1, 1], "drops of two watches that were dropped in the first call");
 
     setup.step("dropping the guard of a watch that is running on another thread");
-    let event_loop = EventLoop::new().expect("a loop");
+    let event_loop = Arc::new(EventLoop::new().expect("a loop"));
     let turning = {
         let event_loop = Arc::clone(&event_loop);
         Task::spawn(move || event_loop.run().expect("a loop that runs"))
@@ -191,7 +191,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
             let _ = gone.recv();
             Continue(())
         });
-        let guard = near.channel().add_watch(Arc::clone(&event_loop) as _, Condition::IN, call);
+        let guard = near.channel().add_watch(event_loop.handle(), Condition::IN, call);
         let guard = guard.expect("a watch after the one before was dropped");
         setup.receive(&entered, "a call of the watch");
         if waits {
@@ -214,7 +214,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
     let within = Arc::clone(&own);
     {
         let mut own = own.lock().unwrap_or_else(PoisonError::into_inner); // the call waits for its guard
-        let guard = near.channel().add_watch(Arc::clone(&event_loop) as _, Condition::OUT, move |_, _| {
+        let guard = near.channel().add_watch(event_loop.handle(), Condition::OUT, move |_, _| {
             let own = within.lock().unwrap_or_else(PoisonError::into_inner).take();
             let _ = own.map(|own| sent.send(own.remove_and_wait()));
             Continue(())
@@ -224,7 +224,7 @@ pub fn g2_no_call_of_a_watch_starts_after_its_guard_was_dropped(setup: &Setup) {
     let waited = setup.receive(&inside, "a call of the watch");
     let deadlock = waited.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldDeadlock);
     assert!(deadlock, "waiting for itself, a callback got {waited:?}");
-    event_loop.stop();
+    event_loop.handle().stop();
     turning.join();
 
     setup.step("watches that keep their channel alive, and do not");

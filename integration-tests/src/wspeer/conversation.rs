@@ -79,7 +79,7 @@ fn blocking(talk: &Talk<Blocking>) -> Result<Outcome, Failure> {
     Ok(now(talk.end(reading, writing)))
 }
 
-async fn tasks(talk: Talk<Tasks>, turning: &Arc<EventLoop>) -> Result<Outcome, Failure> {
+async fn tasks(talk: Talk<Tasks>, turning: &EventLoop) -> Result<Outcome, Failure> {
     let reading = match talk.open().await {
         Ok(reading) => reading,
         Err(failed) => return Ok(*failed),

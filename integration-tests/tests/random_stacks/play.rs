@@ -8,7 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use channel_core::{
-    Channel, ChannelExt, Direction, EventLoop, Features, ReadFlags, Result, Shutdown, WriteFlags, find_layer,
+    Channel, ChannelExt, Direction, EventLoop, Features, LoopHandle, ReadFlags, Result, Shutdown, WriteFlags,
+    find_layer,
 };
 use channel_tls::TlsChannel;
 use channel_websocket::WebSocketChannel;
@@ -66,7 +67,7 @@ fn set_up(case: &Case) -> Result<Played> {
     let end = |index: usize, channel| {
         let told = Arc::clone(&table);
         let fault = move |fault| told.lock().wrong(fault);
-        let waiting = Waiting::new(channel, case.ends[index].waits, &loops.loops, fault)?;
+        let waiting = Waiting::new(channel, case.ends[index].waits, &loops.handles(), fault)?;
         let (table, reading, steps) = (Arc::clone(&table), Mutex::default(), case.ends[index].threads.clone());
         Ok::<_, channel_core::Error>(Arc::new(End { index, steps, waiting, table, reading }))
     };
@@ -508,7 +509,7 @@ struct Loops {
 
 impl Loops {
     fn new(run: bool) -> Result<Self> {
-        let loops = [EventLoop::new()?, EventLoop::new()?];
+        let loops = [Arc::new(EventLoop::new()?), Arc::new(EventLoop::new()?)];
         let mut running = Vec::new();
         for event_loop in &loops {
             if !run {
@@ -526,13 +527,17 @@ impl Loops {
         Ok(Self { loops, running })
     }
 
+    fn handles(&self) -> [Arc<LoopHandle>; 2] {
+        self.loops.each_ref().map(|event_loop| event_loop.handle())
+    }
+
     fn threads(&self) -> Vec<Pid> {
         self.running.iter().map(|(number, _)| *number).collect()
     }
 
     fn stop(self) -> Result<(), String> {
         for event_loop in &self.loops {
-            event_loop.stop();
+            event_loop.handle().stop();
         }
         for (_, thread) in self.running {
             match thread.join() {

@@ -9,7 +9,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::case;
-use channel_core::{AioChange, AioChannel, AioHandler, Attached, Channel, ChannelExt, Direction, EventLoop, Result};
+use channel_core::{AioChange, AioChannel, AioHandler, Attached, Channel, ChannelExt, Direction, LoopHandle, Result};
 
 /// A channel, and how its calls wait.
 pub(crate) struct Waiting {
@@ -24,7 +24,7 @@ enum Way {
     Tasks {
         task: AioChannel,
         attached: Mutex<(usize, Option<Attached>)>,
-        loops: [Arc<EventLoop>; 2],
+        loops: [Arc<LoopHandle>; 2],
     },
 }
 
@@ -33,7 +33,7 @@ impl Waiting {
     pub(crate) fn new(
         channel: Box<dyn Channel>,
         waits: case::Waits,
-        loops: &[Arc<EventLoop>; 2],
+        loops: &[Arc<LoopHandle>; 2],
         fault: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<Self> {
         let channel: Arc<dyn Channel> = Arc::from(channel);
@@ -139,7 +139,7 @@ impl Waiting {
 /// The handlers of both directions.
 struct Handlers {
     calls: Arc<Calls>,
-    loops: [Arc<EventLoop>; 2],
+    loops: [Arc<LoopHandle>; 2],
     /// The loop they are on, and whether they have been removed from it.
     at: Mutex<(usize, Arc<AtomicBool>)>,
     fault: Fault,
@@ -148,7 +148,7 @@ struct Handlers {
 type Fault = Arc<dyn Fn(String) + Send + Sync>;
 
 impl Handlers {
-    fn set(channel: &dyn Channel, loops: [Arc<EventLoop>; 2], fault: Fault) -> Result<Self> {
+    fn set(channel: &dyn Channel, loops: [Arc<LoopHandle>; 2], fault: Fault) -> Result<Self> {
         let this = Self { calls: Arc::default(), loops, at: Mutex::default(), fault };
         let gone = Arc::clone(&lock(&this.at).1);
         this.put(channel, 0, &gone)?;

@@ -10,17 +10,16 @@ use std::task::{Context, Poll, Wake, Waker};
 use async_task::FallibleTask;
 
 use super::inbox::{Inbox, Until, Work};
-use super::{EventLoop, LAYER};
+use super::{EventLoop, LAYER, LoopHandle};
 use crate::{Error, ErrorKind, Result};
 
-impl EventLoop {
+impl LoopHandle {
     /// Starts a task: the loop polls `future` on its thread, for the first time in its next turn. Any thread may call this; it
     /// never blocks.
     ///
-    /// A task that is woken, by whatever thread and however often, is polled once in the next turn. A task does not keep its
-    /// loop: what is due when the loop is dropped is cancelled then, and what still waits when it is woken. But one that waits for a
-    /// channel does, as every handler keeps the loop it is set on: cancel those before the last handle goes, and let the loop
-    /// take a turn, as `block_on(task.cancel())` does.
+    /// A task that is woken, by whatever thread and however often, is polled once in the next turn. The loop owns it: when that is
+    /// dropped or shut down, the task is cancelled, detached or not, and with it goes what it holds. On a loop that has gone it is
+    /// cancelled at once.
     ///
     /// ```
     /// use channel_core::EventLoop;
@@ -39,14 +38,44 @@ impl EventLoop {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let listed = Listed { inbox: Arc::clone(&self.inbox), id: self.inbox.next_task() };
+        let id = listed.id;
+        let future = async move {
+            let _listed = listed; // until the future is done, or dropped
+            future.await
+        };
         let inbox = Arc::clone(&self.inbox);
         let (task, handle) = async_task::spawn(future, move |task| inbox.push(Work::Task(task)));
+        self.inbox.list_task(id, task.waker());
         task.schedule();
         Task(handle.fallible())
     }
+}
+
+/// A task in the list of its loop.
+struct Listed {
+    inbox: Arc<Inbox>,
+    id: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.inbox.forget_task(self.id);
+    }
+}
+
+impl EventLoop {
+    /// As [`LoopHandle::spawn`].
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle.spawn(future)
+    }
 
     /// Runs the loop on this thread until `future` is done. The future is polled between turns, and only when it was woken; it
-    /// may borrow, and need not be `Send`. It is dropped before this returns. [`stop`](Self::stop) does not end this; it waits for
+    /// may borrow, and need not be `Send`. It is dropped before this returns. [`stop`](LoopHandle::stop) does not end this; it waits for
     /// the next [`run`](Self::run).
     ///
     /// # Errors
@@ -54,9 +83,9 @@ impl EventLoop {
     ///
     /// # Panics
     /// If the future, a callback or a task does; the loop can be run again.
-    pub fn block_on<F: Future>(self: &Arc<Self>, future: F) -> Result<F::Output> {
-        let _running = self.begin("block_on")?;
-        let signal = Arc::new(Signal { woken: AtomicBool::new(true), inbox: Arc::clone(&self.inbox) });
+    pub fn block_on<F: Future>(&self, future: F) -> Result<F::Output> {
+        let _running = self.handle.begin("block_on")?;
+        let signal = Arc::new(Signal { woken: AtomicBool::new(true), inbox: Arc::clone(&self.handle.inbox) });
         let waker = Waker::from(Arc::clone(&signal));
         let mut future = pin!(future);
         loop {
@@ -65,12 +94,12 @@ impl EventLoop {
                     return Ok(output);
                 }
             }
-            self.turn(&Until::Woken(&signal.woken), None)?;
+            self.handle.turn(&Until::Woken(&signal.woken), None)?;
         }
     }
 }
 
-/// A future that an [`EventLoop`] polls on its own, from [`EventLoop::spawn`].
+/// A future that an [`EventLoop`] polls on its own, from [`LoopHandle::spawn`].
 ///
 /// Dropping this cancels the task: the future is not polled any more, and is dropped on the thread of the loop, in its next
 /// turn. [`detach`](Self::detach) lets it go on without this.

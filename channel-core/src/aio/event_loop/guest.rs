@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use super::EventLoop;
+use super::LoopHandle;
 use super::inbox::Until;
 use crate::Result;
 
-impl EventLoop {
+impl LoopHandle {
     /// What the host polls while the loop sleeps: readable when it is time for a turn, deadlines aside.
     pub(in crate::aio) fn polled(&self) -> BorrowedFd<'_> {
         self.poller.epoll()

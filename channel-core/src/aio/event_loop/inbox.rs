@@ -1,10 +1,11 @@
 //! What any thread may leave for the loop, and how the loop is woken.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use async_task::Runnable;
@@ -26,6 +27,9 @@ pub(super) struct Inbox {
 struct State {
     work: VecDeque<Work>,
     timers: Timers,
+    /// Those that are not done, by number, so that they can be cancelled.
+    tasks: HashMap<u64, Waker>,
+    last_task: u64,
     /// The loop sleeps, or is about to, without knowing of anything that came since. Who leaves something that it should
     /// know of unsets this and writes to the eventfd: once per sleep, and never while the loop is awake.
     asleep: bool,
@@ -169,13 +173,36 @@ impl Inbox {
         (state.work.len(), state.timers.len())
     }
 
-    /// Drops what is here, and what comes.
+    /// A number for a task.
+    pub(super) fn next_task(&self) -> u64 {
+        let mut state = self.lock();
+        state.last_task += 1;
+        state.last_task
+    }
+
+    /// Lists a task, unless the loop is gone.
+    pub(super) fn list_task(&self, id: u64, waker: Waker) {
+        let mut state = self.lock();
+        if !state.closed {
+            state.tasks.insert(id, waker);
+        }
+    }
+
+    pub(super) fn forget_task(&self, id: u64) {
+        let forgotten = self.lock().tasks.remove(&id);
+        drop(forgotten); // without the lock
+    }
+
+    /// Drops what is here, and what comes, and cancels the tasks.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         let left = (mem::take(&mut state.work), mem::take(&mut state.timers));
+        let tasks = mem::take(&mut state.tasks);
         drop(state);
         drop(left); // without the lock
+        // What is woken now comes here to be run, and is dropped.
+        tasks.into_values().for_each(Waker::wake);
     }
 
     #[cfg(feature = "tokio")]

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 
 use super::{LAYER, TokioContext, failed};
-use crate::aio::{EventLoop, enter_context};
+use crate::aio::{LoopHandle, enter_context};
 use crate::{Error, ErrorKind, Result};
 
 /// Runs the loop of a context until the runtime shuts down, which drops this.
@@ -26,7 +26,7 @@ pub(super) struct Driver {
 }
 
 /// The epoll instance of a loop, which stays open as long as the loop is held.
-struct Polled(Arc<EventLoop>);
+struct Polled(Arc<LoopHandle>);
 
 impl AsRawFd for Polled {
     fn as_raw_fd(&self) -> RawFd {
@@ -91,7 +91,7 @@ impl Drop for Driver {
     }
 }
 
-fn is_readable(event_loop: &EventLoop) -> io::Result<bool> {
+fn is_readable(event_loop: &LoopHandle) -> io::Result<bool> {
     let mut entries = [PollFd::from_borrowed_fd(event_loop.polled(), PollFlags::IN)];
     match poll(&mut entries, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
         Ok(ready) => Ok(ready > 0),
@@ -107,7 +107,7 @@ struct Alarm {
 }
 
 impl Alarm {
-    fn new(event_loop: &EventLoop) -> Result<Self> {
+    fn new(event_loop: &LoopHandle) -> Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
             .map_err(|errno| Error::from_io(errno.into(), LAYER).during("of"))?;
         event_loop.wake_by(&timer)?;

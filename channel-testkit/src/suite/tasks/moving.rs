@@ -204,8 +204,8 @@ fn nothing_is_lost_on_the_way(setup: &Setup) {
     }
     let loops = [1, 2].map(|number| {
         let event_loop = EventLoop::new().expect("a loop");
-        event_loop.schedule(Box::new(move || LOOP.set(number)));
-        event_loop
+        event_loop.handle().schedule(Box::new(move || LOOP.set(number)));
+        Arc::new(event_loop)
     });
     let turning = loops.each_ref().map(|event_loop| {
         let event_loop = Arc::clone(event_loop);
@@ -214,7 +214,7 @@ fn nothing_is_lost_on_the_way(setup: &Setup) {
     let aio = Arc::new(for_tasks(&near));
     let (home, strays) = (Arc::new(AtomicUsize::new(1)), Arc::<AtomicUsize>::default());
     let over = Arc::<AtomicBool>::default();
-    let mut attached = aio.attach(Arc::clone(&loops[0]) as _).expect("a channel that is attached to no loop");
+    let mut attached = aio.attach(loops[0].handle()).expect("a channel that is attached to no loop");
 
     let reader = parked(&aio, &home, &strays, async |aio| {
         let (mut at, mut buf) = (0, [0; 700]);
@@ -263,7 +263,7 @@ fn nothing_is_lost_on_the_way(setup: &Setup) {
         home.store(0, Ordering::SeqCst);
         thread::yield_now();
         home.store(next + 1, Ordering::SeqCst);
-        attached = detached.attach(Arc::clone(&loops[next]) as _);
+        attached = detached.attach(loops[next].handle());
     }
     over.store(true, Ordering::Relaxed);
     setup.step("the end of the load");
@@ -275,6 +275,6 @@ fn nothing_is_lost_on_the_way(setup: &Setup) {
     assert_eq!(reader.join(), given, "bytes that a task read while its channel was moved");
     assert_eq!(strays.load(Ordering::SeqCst), 0, "handlers that ran on a loop after its channel was detached");
     drop(attached);
-    loops.iter().for_each(|event_loop| event_loop.stop());
+    loops.iter().for_each(|event_loop| event_loop.handle().stop());
     turning.into_iter().for_each(Task::join);
 }

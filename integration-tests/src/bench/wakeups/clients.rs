@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use channel_core::{AioChange, AioContext, AioHandler, Channel, ChannelExt, EventLoop, Timer};
+use channel_core::{AioChange, AioContext, AioHandler, Channel, ChannelExt, EventLoop, LoopHandle, Timer};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 
@@ -46,7 +46,7 @@ pub(super) fn run(words: &[String]) -> Result<(), Failure> {
     let clients = Arc::new(Clients {
         stack: Stack::parse("stack", stack)?,
         config: certificates::client_config(CertificateDer::from(root?), provider)?,
-        event_loop: Arc::clone(&event_loop),
+        context: event_loop.handle(),
         control,
         talking: [AtomicBool::new(false), AtomicBool::new(false)],
         sent: AtomicU64::new(0),
@@ -55,7 +55,7 @@ pub(super) fn run(words: &[String]) -> Result<(), Failure> {
         failure: OnceLock::new(),
     });
     let listener = Arc::clone(&clients);
-    clients.control.listen(&event_loop, move || listener.attempt(listener.obey()))?;
+    clients.control.listen(event_loop.handle(), move || listener.attempt(listener.obey()))?;
     event_loop.run()?;
     clients.let_go();
     clients.failure.get().map_or(Ok(()), |failure| Err(format!("clients: {failure}").into()))
@@ -65,7 +65,7 @@ pub(super) fn run(words: &[String]) -> Result<(), Failure> {
 struct Clients {
     stack: Stack,
     config: Arc<ClientConfig>,
-    event_loop: Arc<EventLoop>,
+    context: Arc<LoopHandle>,
     control: Arc<Control>,
     /// Whether a crowd keeps messages in flight.
     talking: [AtomicBool; 2],
@@ -105,7 +105,7 @@ impl Clients {
         if let Err(failure) = result {
             // What went wrong first is what is told.
             let _ = self.failure.set(failure.to_string());
-            self.event_loop.stop();
+            self.context.stop();
         }
     }
 
@@ -120,7 +120,7 @@ impl Clients {
             }
         }
         if received.ended {
-            self.event_loop.stop();
+            self.context.stop();
         }
         Ok(())
     }
@@ -135,7 +135,7 @@ impl Clients {
         book.clients.push(Arc::clone(&client));
         drop(book);
         let called = Arc::clone(&client);
-        let handler = AioHandler::new(Arc::clone(&self.event_loop) as _, move || called.all.attempt(called.progress()));
+        let handler = AioHandler::new(self.context.clone(), move || called.all.attempt(called.progress()));
         drop(client.channel.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep)?);
         client.progress()
     }
@@ -155,7 +155,7 @@ impl Clients {
         for talking in &self.talking {
             talking.store(false, Ordering::Relaxed);
         }
-        let context: Arc<dyn AioContext> = Arc::clone(&self.event_loop) as _;
+        let context: Arc<dyn AioContext> = self.context.clone();
         let us = Arc::clone(self);
         let timer = Timer::set(&context, Instant::now() + PATIENCE, move || us.attempt(us.say_rested()));
         let old = self.book().resting.replace(timer);

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use channel_core::{AioChange, AioHandler, Channel, EventLoop, ReadFlags, WriteFlags};
+use channel_core::{AioChange, AioContext, AioHandler, Channel, ReadFlags, WriteFlags};
 use channel_socket::SocketChannel;
 
 use super::Crowd;
@@ -105,13 +105,13 @@ impl Control {
         Ok(())
     }
 
-    /// Has `heard` called on `event_loop`, and on no other any more, when there is something to receive.
+    /// Has `heard` called on `context`, and on no other any more, when there is something to receive.
     pub(super) fn listen(
         &self,
-        event_loop: &Arc<EventLoop>,
+        context: Arc<dyn AioContext>,
         heard: impl Fn() + Send + Sync + 'static,
     ) -> Result<(), Failure> {
-        let handler = AioHandler::new(Arc::clone(event_loop) as _, heard);
+        let handler = AioHandler::new(context, heard);
         drop(self.channel.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep)?);
         Ok(())
     }

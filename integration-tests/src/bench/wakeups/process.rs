@@ -39,7 +39,7 @@ impl Clients {
     /// Hears what the process says while `server` runs.
     pub(super) fn listen_on(&self, server: &Server) -> Result<(), Failure> {
         let (control, rested, failing) = (Arc::clone(&self.control), Arc::clone(&self.rested), server.failing());
-        self.control.listen(server.event_loop(), move || {
+        self.control.listen(server.event_loop().handle(), move || {
             if let Err(failure) = hear(&control, &rested) {
                 failing(failure);
             }

@@ -11,7 +11,7 @@ use crate::Failure;
 
 /// A loop and its connections. One thread runs it.
 pub(super) struct Server {
-    event_loop: Arc<EventLoop>,
+    event_loop: EventLoop,
     tally: Arc<Tally>,
     handled: Vec<Arc<Connection>>,
     tasks: Vec<Task<()>>,
@@ -32,7 +32,7 @@ impl Server {
         Ok(Self { event_loop: EventLoop::new()?, tally: Arc::default(), handled: Vec::new(), tasks: Vec::new() })
     }
 
-    pub(super) fn event_loop(&self) -> &Arc<EventLoop> {
+    pub(super) fn event_loop(&self) -> &EventLoop {
         &self.event_loop
     }
 
@@ -44,7 +44,7 @@ impl Server {
                 channel.set_blocking(false);
                 let connection = Arc::new(Connection { channel, tally, is_open: false.into(), greeted: false.into() });
                 let called = Arc::clone(&connection);
-                let handler = AioHandler::new(Arc::clone(&self.event_loop) as _, move || {
+                let handler = AioHandler::new(self.event_loop.handle(), move || {
                     called.tally.note(called.progress());
                 });
                 drop(connection.channel.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep)?);
