@@ -1,12 +1,14 @@
 //! The byte buffer that layers hold bytes in, and the pool its storage comes from.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A queue of bytes in one piece: filled at the back, consumed at the front.
 ///
 /// Storage comes from a shared pool when the first byte is put in and goes back with [`release`](Self::release), so that an
-/// idle connection holds none. It is written with zeros once, when it is made, not each time it is used.
+/// idle connection holds none; a thread keeps two pieces at hand, if it is one of the first 64 to do so. It is written with zeros once, when it is made, not each time it is used.
 #[derive(Default)]
 pub struct Buffer {
     storage: Vec<u8>,
@@ -101,12 +103,31 @@ impl Buffer {
         }
     }
 
+    /// As [`release`](Self::release); and what is held, if that is no more than `most` bytes, moves to storage of its own size: a peer
+    /// that sends one byte of a record and then nothing does not pin a whole piece.
+    pub fn shrink(&mut self, most: usize) {
+        if self.is_empty() {
+            self.release();
+        } else if self.len() <= most && self.storage.len() >= STORAGE {
+            let own = self.as_slice().to_vec();
+            self.replace(own);
+        }
+    }
+
+    /// Goes on in `storage`, which has what is held in front.
+    fn replace(&mut self, storage: Vec<u8>) {
+        (self.start, self.end) = (0, self.len());
+        pool_give(std::mem::replace(&mut self.storage, storage));
+    }
+
     fn reserve(&mut self, least: usize) {
         if self.storage.len() - self.end >= least {
             return;
         }
-        if self.storage.is_empty() {
-            self.storage = pool_take(least);
+        if self.storage.len() < STORAGE {
+            let mut storage = pool_take(self.len() + least);
+            storage[..self.len()].copy_from_slice(self.as_slice());
+            self.replace(storage);
             return;
         }
         if self.start > 0 {
@@ -139,14 +160,79 @@ impl Drop for Buffer {
 const STORAGE: usize = 68 * 1024;
 /// Larger pieces are freed rather than kept.
 const LARGEST_KEPT: usize = 5 * STORAGE;
-/// How many idle pieces are kept: at most 10 MiB.
+/// How many idle pieces are kept for all: at most 10 MiB.
 const KEPT: usize = 32;
+/// How many a thread keeps for itself: a call through two layers finds them without a lock.
+const KEPT_BY_THREAD: usize = 2;
+/// How many threads do: at most 8.5 MiB. Programs with more of them, of which most are asleep, share what is kept for all.
+const KEEPING_THREADS: usize = 64;
 
 static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static KEEPING: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static OWN: RefCell<Own> = const { RefCell::new(Own { state: Keeping::Unknown, pieces: Vec::new() }) };
+}
+
+/// The pieces that a thread keeps.
+struct Own {
+    state: Keeping,
+    pieces: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    Unknown,
+    Yes,
+    /// There are enough others that do.
+    No,
+}
+
+impl Own {
+    /// Keeps `storage`, or gives it back to the caller.
+    fn keep(&mut self, storage: Vec<u8>) -> Option<Vec<u8>> {
+        if self.state == Keeping::Unknown {
+            let others = KEEPING.fetch_add(1, Ordering::Relaxed);
+            self.state = Keeping::Yes;
+            if others >= KEEPING_THREADS {
+                KEEPING.fetch_sub(1, Ordering::Relaxed);
+                self.state = Keeping::No;
+            }
+        }
+        let keeps = self.state == Keeping::Yes && self.pieces.len() < KEPT_BY_THREAD && storage.len() == STORAGE;
+        if !keeps {
+            return Some(storage);
+        }
+        self.pieces.push(storage);
+        None
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if self.state == Keeping::Yes {
+            KEEPING.fetch_sub(1, Ordering::Relaxed);
+        }
+        std::mem::take(&mut self.pieces).into_iter().for_each(share);
+    }
+}
+
+fn pool() -> MutexGuard<'static, Vec<Vec<u8>>> {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn share(storage: Vec<u8>) {
+    let mut pool = pool();
+    if pool.len() < KEPT {
+        pool.push(storage);
+    }
+}
 
 fn pool_take(least: usize) -> Vec<u8> {
     if least <= STORAGE {
-        if let Some(storage) = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        // A thread that is ending has none of its own any more.
+        let own = OWN.try_with(|own| own.borrow_mut().pieces.pop()).unwrap_or_default();
+        if let Some(storage) = own.or_else(|| pool().pop()) {
             return storage;
         }
     }
@@ -154,12 +240,12 @@ fn pool_take(least: usize) -> Vec<u8> {
 }
 
 fn pool_give(storage: Vec<u8>) {
-    if (STORAGE..=LARGEST_KEPT).contains(&storage.len()) {
-        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        if pool.len() < KEPT {
-            pool.push(storage);
-        }
+    if !(STORAGE..=LARGEST_KEPT).contains(&storage.len()) {
+        return;
     }
+    let mut storage = Some(storage);
+    let _ = OWN.try_with(|own| storage = storage.take().and_then(|storage| own.borrow_mut().keep(storage)));
+    storage.into_iter().for_each(share);
 }
 
 #[cfg(test)]
@@ -201,5 +287,50 @@ mod tests {
         buffer.consume(1);
         buffer.release();
         assert!(buffer.storage.is_empty());
+    }
+
+    #[test]
+    fn few_bytes_that_stay_take_no_more_than_they_need_and_go_on_in_front_of_others() {
+        let mut buffer = Buffer::new();
+        buffer.extend(b"dropped, kept");
+        buffer.consume(9);
+        buffer.shrink(3);
+        assert!(buffer.storage.len() >= STORAGE, "more than few");
+        buffer.shrink(4);
+        assert_eq!((buffer.as_slice(), buffer.storage.len()), (&b"kept"[..], 4));
+        buffer.space(1)[0] = b'!';
+        buffer.commit(1);
+        assert_eq!(buffer.as_slice(), b"kept!");
+        buffer.consume(4);
+        buffer.extend(&vec![b'x'; STORAGE]);
+        assert_eq!((buffer.len(), buffer.as_slice()[..2].to_vec()), (STORAGE + 1, b"!x".to_vec()));
+    }
+
+    #[test]
+    fn few_threads_keep_few_pieces_and_leave_them_to_all_when_they_end() {
+        let kept = || OWN.with_borrow(|own| own.pieces.len());
+        let use_pieces = move || {
+            let mut buffers: [Buffer; KEPT_BY_THREAD + 1] = Default::default();
+            buffers.iter_mut().for_each(|buffer| buffer.extend(b"x"));
+            drop(buffers);
+            kept()
+        };
+        assert_eq!(use_pieces(), KEPT_BY_THREAD);
+        let (ready, all) = (std::sync::Barrier::new(KEEPING_THREADS + 1), std::sync::Mutex::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..=KEEPING_THREADS {
+                scope.spawn(|| {
+                    let kept = use_pieces();
+                    *all.lock().unwrap() += kept;
+                    ready.wait();
+                });
+            }
+        });
+        let all = all.into_inner().unwrap();
+        assert!(all < KEPT_BY_THREAD * (KEEPING_THREADS + 1), "{all}: too many threads keep pieces");
+        assert!(all >= KEPT_BY_THREAD * KEEPING_THREADS / 2, "{all}: few threads keep pieces");
+        assert!((1..=KEPT).contains(&pool().len()));
+        // Threads that come later keep theirs: those before have ended.
+        assert_eq!(std::thread::spawn(use_pieces).join().unwrap(), KEPT_BY_THREAD);
     }
 }

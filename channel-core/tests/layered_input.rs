@@ -106,6 +106,50 @@ fn connections_that_are_idle_hold_no_buffers() {
 }
 
 #[test]
+fn connections_that_never_met_would_block_hold_no_buffers() {
+    child::run("connections_that_never_met_would_block_hold_no_buffers", || {
+        assert_none_holds_a_buffer(|| {
+            let (near, far) = small_pair();
+            let near = plain("plain", near);
+            near.write_all(b"out").unwrap();
+            far.read_all(&mut [0; 3]).unwrap();
+            far.write_all(b"what comes in").unwrap();
+            near.read_all(&mut [0; 13]).unwrap();
+            far.write_all(b"more").unwrap();
+            assert_eq!(near.with_read_buf(&mut |bytes| bytes.len()).unwrap(), 4);
+            near.set_cork(true);
+            near.write_all(b"later").unwrap();
+            near.set_cork(false);
+            far.read_all(&mut [0; 5]).unwrap(); // what the channel below holds is not ours
+            (near, far)
+        });
+    });
+}
+
+#[test]
+fn connections_with_a_part_of_a_unit_hold_no_whole_buffers() {
+    child::run("connections_with_a_part_of_a_unit_hold_no_whole_buffers", || {
+        assert_none_holds_a_buffer(|| {
+            let (near, far) = small_pair();
+            let near = Layered::open("never", Box::new(near), NeverDone, Plain, limits());
+            near.set_blocking(false);
+            far.write_all(b"h").unwrap();
+            assert!(near.read(&mut [0]).unwrap_err().is_would_block());
+            (near, far)
+        });
+        assert_none_holds_a_buffer(|| {
+            let (near, far) = small_pair();
+            let near: Layered<Plain, Plain> =
+                Layered::with_handshake("never", Box::new(near), Box::new(NeverDone), limits());
+            near.set_blocking(false);
+            far.write_all(b"h").unwrap();
+            assert!(near.handshake().unwrap_err().is_would_block());
+            (near, far)
+        });
+    });
+}
+
+#[test]
 fn connections_whose_peer_says_nothing_hold_no_buffers() {
     child::run("connections_whose_peer_says_nothing_hold_no_buffers", || {
         assert_none_holds_a_buffer(|| {

@@ -149,7 +149,7 @@ impl WebSocketChannel {
     /// The payload of the latest pong that a read has met.
     #[must_use]
     pub fn last_pong(&self) -> Option<Vec<u8>> {
-        self.shared.lock().pong_seen.map(|pong| pong.as_slice().to_vec())
+        self.shared.lock().pong_seen.as_ref().map(|pong| pong.as_slice().to_vec())
     }
 
     fn facts(&self) -> Option<&Facts> {

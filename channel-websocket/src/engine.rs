@@ -82,40 +82,29 @@ impl Notes {
     }
 }
 
-/// The payload of a control frame: at most 125 bytes (RFC 6455 §5.5).
-#[derive(Clone, Copy)]
-pub(crate) struct ControlPayload {
-    bytes: [u8; Self::MOST],
-    len: usize,
-}
+/// The payload of a control frame: at most 125 bytes (RFC 6455 §5.5). On the heap, for most connections have none most of the time.
+#[derive(Clone, Default)]
+pub(crate) struct ControlPayload(Vec<u8>);
 
 impl ControlPayload {
     pub(crate) const MOST: usize = 125;
 
     pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.0
     }
 
     /// Adds what fits and says how much that was.
     pub(crate) fn extend(&mut self, more: &[u8]) -> usize {
-        let room = &mut self.bytes[self.len..];
-        let count = more.len().min(room.len());
-        room[..count].copy_from_slice(&more[..count]);
-        self.len += count;
+        let count = more.len().min(Self::MOST - self.0.len());
+        self.0.extend_from_slice(&more[..count]);
         count
-    }
-}
-
-impl Default for ControlPayload {
-    fn default() -> Self {
-        Self { bytes: [0; Self::MOST], len: 0 }
     }
 }
 
 /// What it holds is the user's or the peer's, and not for logs.
 impl std::fmt::Debug for ControlPayload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ControlPayload").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("ControlPayload").field("len", &self.0.len()).finish_non_exhaustive()
     }
 }
 

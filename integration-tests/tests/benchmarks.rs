@@ -57,6 +57,23 @@ fn a_run_prints_one_json_object_on_one_line() {
 }
 
 #[test]
+fn what_silent_connections_keep_is_measured_in_every_mode() {
+    watchdog::run("what_silent_connections_keep_is_measured_in_every_mode", || {
+        for words in
+            ["stack=wss", "stack=tls mode=handlers", "stack=ws mode=tasks transport=tcp", "stack=wss mode=half-open"]
+        {
+            let output = stackbench(&format!("mem n=40 {words}"));
+            assert!(output.status.success(), "{words}: {output:?}");
+            let line = String::from_utf8(output.stdout).unwrap();
+            let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(object["n"], 40, "{line}");
+            let bytes = object["bytes_a_side"].as_f64().unwrap();
+            assert!((0.0..40_000.0).contains(&bytes), "half a buffer for each side: {line}");
+        }
+    });
+}
+
+#[test]
 fn many_connections_on_one_loop_lose_nothing() {
     watchdog::run("many_connections_on_one_loop_lose_nothing", || {
         for words in ["", "mode=tasks", "stack=tls transport=tcp", "stack=ws mode=tasks transport=tcp", "stack=plain"] {

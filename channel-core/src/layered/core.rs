@@ -63,16 +63,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     fn tend(&self, writer: &mut Writer<E>) {
         // A failure is latched in the writing side, and reading goes on.
         let _ = writer.push_gathered(self.outlet(), false);
-        self.release_under_handlers(writer);
         self.flush_below_a_cork();
-    }
-
-    /// Gives idle storage back where handlers are set: one that reads once for one event never meets would-block, which does
-    /// this otherwise, and nobody may come for a long time.
-    fn release_under_handlers(&self, writer: &mut Writer<E>) {
-        if self.handlers.any() {
-            writer.release();
-        }
     }
 
     /// Replies are not kept in the cork of the layer below.
@@ -109,10 +100,6 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
     pub(super) fn refuse_output(&self, error: &Error) {
         self.writing(|writer| writer.refuse(error, &self.facts));
-    }
-
-    pub(super) fn release_idle_output(&self) {
-        self.writer.try_with(Writer::release, |writer| self.tend(writer));
     }
 
     pub(super) fn annotate(&self, error: Error, operation: &'static str) -> Error {
@@ -174,11 +161,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
     pub(super) fn try_write(&self, bufs: &[IoSlice<'_>]) -> Result<usize> {
         self.check_open("write")?;
-        let result = self.writing(|writer| {
-            let result = writer.write(self.outlet(), bufs);
-            self.release_under_handlers(writer);
-            result
-        });
+        let result = self.writing(|writer| writer.write(self.outlet(), bufs));
         result.map_err(|error| self.closed_meanwhile(error, "write"))
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Reader<D, E> {
 enum Phase<D, E> {
     Opening(Box<dyn Handshake<D, E>>),
     /// The handshake is complete; its last bytes have yet to leave.
-    Leaving(D, E),
+    Leaving(Box<(D, E)>),
     Open(D),
     /// The handshake failed; `end` says why.
     Failed,
@@ -40,6 +40,8 @@ enum End {
 
 /// Reads of the inner channel in one call that gave no plaintext, before the call gives other work a turn.
 const FRUITLESS_READS: u32 = 64;
+/// What is left of an unfinished unit between two calls, if it is no more than this, is kept in storage of its own size.
+const FEW: usize = 2 * 1024;
 /// Least room for one read of the inner channel: more than a TLS record.
 const LEAST_READ: usize = 32 * 1024;
 
@@ -78,14 +80,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
     /// Publishes where this left the reading side, and turns the end into what the caller is told.
     fn conclude(&mut self, core: &Core<D, E>, result: Result<Step>, relaxed: bool) -> Result<usize> {
         let result = match result {
-            Ok(Step::Gave(count)) => {
-                if core.handlers.any() {
-                    // A handler that reads once for one event never meets would-block.
-                    self.input.release();
-                    self.held.release();
-                }
-                Ok(count)
-            }
+            Ok(Step::Gave(count)) => Ok(count),
             Ok(Step::Ended) => self.end_result(core, relaxed),
             Err(error) => {
                 let error = if error.is_would_block() && core.is_silent_too_long() {
@@ -97,13 +92,12 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                 } else {
                     error
                 };
-                // Nothing to do until the peer sends: an idle connection holds no memory.
-                self.input.release();
-                self.held.release();
-                core.release_idle_output();
                 Err(error)
             }
         };
+        // Nobody knows when the next call comes: an idle connection holds no memory.
+        self.input.shrink(FEW);
+        self.held.release();
         let untold_end = self.end.is_some() && matches!(result, Ok(count) if count > 0);
         let more = !self.held.is_empty() || (self.more && self.end.is_none()) || untold_end;
         core.facts.set(Facts::HELD, more);
@@ -336,7 +330,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                 Ok(Advance::NeedInput { consumed }) => self.input.consume(consumed.min(self.input.len())),
                 Ok(Advance::Open { consumed, decoder, encoder }) => {
                     self.input.consume(consumed.min(self.input.len()));
-                    self.phase = Phase::Leaving(decoder, encoder);
+                    self.phase = Phase::Leaving(Box::new((decoder, encoder)));
                     core.facts.set(Facts::LEAVING, true);
                     return self.leave(core, deadline);
                 }
@@ -365,11 +359,13 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             Ok(()) => {}
         }
         core.facts.set(Facts::LEAVING, false);
-        if let Phase::Leaving(decoder, encoder) = std::mem::replace(&mut self.phase, Phase::Failed) {
+        if let Phase::Leaving(halves) = std::mem::replace(&mut self.phase, Phase::Failed) {
+            let (decoder, encoder) = *halves;
             self.phase = Phase::Open(decoder);
             self.more = true;
             core.install(encoder);
             core.facts.set(Facts::HELD, !self.input.is_empty());
+            self.input.shrink(FEW);
             core.facts.set(Facts::SHAKES_HANDS, matches!(core.ending, Ending::ClosingHandshake { .. }));
             core.facts.set(Facts::OPEN, true);
         }
@@ -393,7 +389,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                 Ok(count == 0)
             }
             Err(error) if error.is_passing() => {
-                self.input.release();
+                self.input.shrink(usize::MAX); // there may be very many who have yet to say anything
                 Err(error)
             }
             Err(error) => Err(self.fail_handshake(core, error)),

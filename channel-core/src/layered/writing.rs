@@ -113,11 +113,13 @@ impl<E: Encoder> Writer<E> {
         facts.set(Facts::WRITE_DONE, true);
     }
 
-    /// Publishes what the last operation left.
+    /// Publishes what the last operation left, and gives storage back that holds nothing.
     fn publish(&mut self, facts: &SharedFacts) {
         if self.out.is_empty() {
             self.out_has_data = false;
         }
+        self.out.release();
+        self.plain.release();
         let unsent = !self.out.is_empty() || (!self.corked && !self.plain.is_empty());
         facts.set(Facts::UNSENT, unsent);
     }
@@ -202,7 +204,6 @@ impl<E: Encoder> Writer<E> {
         }
         self.out_has_data = true;
         self.plain.clear();
-        self.plain.release();
         Ok(())
     }
 
@@ -397,17 +398,10 @@ impl<E: Encoder> Writer<E> {
         self.end = End::Done;
     }
 
-    /// Gives idle storage back.
-    pub(super) fn release(&mut self) {
-        self.out.release();
-        self.plain.release();
-    }
-
     /// Frees what is held.
     pub(super) fn clear(&mut self, facts: &SharedFacts) {
         self.out.clear();
         self.plain.clear();
-        self.release();
         self.publish(facts);
     }
 }

@@ -72,7 +72,7 @@ impl Decoder {
                     *left -= count as u64;
                 }
                 Stage::Control { opcode, left: 0, payload, .. } => {
-                    let (opcode, payload) = (*opcode, *payload);
+                    let (opcode, payload) = (*opcode, std::mem::take(payload));
                     self.stage = Stage::Header;
                     reply |= self.control(opcode, payload)?;
                 }

@@ -18,19 +18,19 @@ const UNIT: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Encoder {
     /// Where a client's mask keys come from; a server masks nothing (RFC 6455 §5.1).
-    keys: Option<Keys>,
+    keys: Option<Box<Keys>>,
     ending: Ending,
     shared: Shared,
 }
 
 impl Encoder {
     pub(super) fn new(role: Role, ending: Ending, shared: Shared) -> Self {
-        Self { keys: (role == Role::Client).then(Keys::default), ending, shared }
+        Self { keys: (role == Role::Client).then(Box::default), ending, shared }
     }
 
     /// Puts the header of a frame into `out` and returns its mask key.
     fn header(&mut self, opcode: OpCode, length: usize, out: &mut Buffer) -> Result<Option<[u8; 4]>> {
-        let mask = self.keys.as_mut().map(Keys::next).transpose()?;
+        let mask = self.keys.as_mut().map(|keys| keys.next()).transpose()?;
         let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
         let mut bytes = [0; LONGEST];
         let mut room = bytes.as_mut_slice();

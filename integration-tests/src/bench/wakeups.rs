@@ -3,7 +3,7 @@
 //! * `server`: the measured side, a loop with its connections.
 //! * `clients`: the other side, in a process of its own, so that neither counts the other's descriptors.
 //! * `control`: what the two processes tell each other.
-//! * `options`, `progress`: what is asked for, and how far it is.
+//! * `options`: what is asked for.
 //!
 //! The loop with all connections and one with the busy ones alone are run in turn by the same thread.
 
@@ -11,21 +11,20 @@ mod clients;
 mod control;
 mod options;
 mod process;
-mod progress;
 mod server;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 pub use self::options::{KEYS, Options, Serving};
 use self::process::Clients;
-use self::progress::Progress;
 use self::server::Server;
+use super::descriptors::raise_limit;
 use super::peers::crypto;
+use super::progress::Progress;
 use super::threads::{Cores, pin_to, thread_cpu};
 use crate::certificates::authority;
 use crate::sockets::{Pairs, Transport};
@@ -154,11 +153,7 @@ pub fn clients(words: &[String]) -> Option<Result<(), Failure>> {
 
 /// How many connections a process can have, its soft limit on descriptors raised as far as it goes.
 fn affordable(transport: Transport) -> Result<usize, Failure> {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    }
-    let descriptors = limit.maximum.map_or(Ok(usize::MAX), usize::try_from)?;
+    let descriptors = raise_limit()?;
     let mut most = descriptors.saturating_sub(OTHER_DESCRIPTORS + BUSY);
     if transport == Transport::Tcp {
         // Every connection goes to one port of one address and comes from a port of its own. Some are others' already.

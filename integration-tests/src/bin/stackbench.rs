@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use integration_tests::Failure;
 use integration_tests::bench::options::{KEYS, Options};
-use integration_tests::bench::{rtt, stream, wakeups};
+use integration_tests::bench::{mem, rtt, stream, wakeups};
 use integration_tests::words::Refusal;
 use serde_json::Value;
 
@@ -41,12 +41,17 @@ fn run(words: &[String]) -> Result<(), Failure> {
             let measured = wakeups::run(&options)?;
             print(&measured.to_json(&options), measured.lost, "messages")
         }
+        Some((test, keys)) if test == "mem" => {
+            let options = mem::Options::parse(keys)?;
+            print(&mem::run(&options)?.to_json(&options), 0, "bytes")
+        }
         Some((test, _)) => {
-            Err(Refusal(format!("there is no test `{test}` (yet); the tests are: stream, rtt, wakeups")).into())
+            Err(Refusal(format!("there is no test `{test}` (yet); the tests are: stream, rtt, wakeups, mem")).into())
         }
         None => {
-            Err(Refusal(format!("which test? stream {KEYS}, or rtt with the same keys, or wakeups {}", wakeups::KEYS))
-                .into())
+            let (wakeups, mem) = (wakeups::KEYS, mem::KEYS);
+            let tests = format!("stream {KEYS}, or rtt with the same keys, or wakeups {wakeups}, or mem {mem}");
+            Err(Refusal(format!("which test? {tests}")).into())
         }
     }
 }

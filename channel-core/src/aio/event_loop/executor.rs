@@ -38,12 +38,9 @@ impl LoopHandle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let listed = Listed { inbox: Arc::clone(&self.inbox), id: self.inbox.next_task() };
-        let id = listed.id;
-        let future = async move {
-            let _listed = listed; // until the future is done, or dropped
-            future.await
-        };
+        let id = self.inbox.next_task();
+        let listed = Listed { inbox: Arc::clone(&self.inbox), id };
+        let future = ListedFuture { future: Box::pin(future), _listed: listed };
         let inbox = Arc::clone(&self.inbox);
         let (task, handle) = async_task::spawn(future, move |task| inbox.push(Work::Task(task)));
         self.inbox.list_task(id, task.waker());
@@ -61,6 +58,21 @@ struct Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.inbox.forget_task(self.id);
+    }
+}
+
+/// A task's future. On the heap, because a future that awaited it would have it twice.
+struct ListedFuture<F> {
+    future: Pin<Box<F>>,
+    /// Dropped behind it.
+    _listed: Listed,
+}
+
+impl<F: Future> Future for ListedFuture<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.future.as_mut().poll(context)
     }
 }
 
