@@ -1,25 +1,96 @@
-//! Blocking mode: try, and where that would block, wait for readiness and try again. The only place that does.
+//! Blocking mode: try, and where that would block, wait for readiness and try again; and how long that may take. The only place that waits.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 
-use crate::{Channel, Direction, Error, ErrorKind, Result};
+use crate::{Channel, Direction, Error, ErrorKind, Readiness, Result};
 
-/// Whether the channel a caller entered waits, and who waits in it now.
+/// Whether the channel a caller entered waits, for how long, and who waits in it now.
 ///
 /// Each channel has one. Blocking is a flag of the channel that was entered, never of a descriptor, which others may
-/// share; channels start out blocking.
+/// share; channels start out blocking, and without timeouts.
 #[derive(Debug, Default)]
 pub struct Mode {
     non_blocking: AtomicBool,
     reader_waits: AtomicBool,
     writer_waits: AtomicBool,
+    /// Of a channel that was ever given a timeout.
+    clocks: OnceLock<Box<[Clock; 2]>>,
+}
+
+/// The time that a call in one direction may take.
+///
+/// Where calls wait, each has the time to itself. Where they do not, it runs from the last one that was more than would-block.
+#[derive(Debug, Default)]
+struct Clock {
+    /// In nanoseconds; 0 for none.
+    timeout: AtomicU64,
+    /// When it has passed, where calls do not wait: in nanoseconds since [`FIRST`].
+    passes: AtomicU64,
+}
+
+/// When the first clock was asked.
+static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Clock {
+    fn timeout(&self) -> Option<Duration> {
+        match self.timeout.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    fn passes(&self) -> Instant {
+        *FIRST + Duration::from_nanos(self.passes.load(Ordering::Relaxed))
+    }
+
+    fn pass_at(&self, at: Instant) {
+        self.passes.store(nanos(at.saturating_duration_since(*FIRST)), Ordering::Relaxed);
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2) // three centuries
+}
+
+thread_local! {
+    static WHOLE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Until this is dropped, calls made on this thread are parts of one that has to be done by then: an `_all` form, or a task's.
+pub(crate) struct Within {
+    outer: Option<Instant>,
+}
+
+impl Within {
+    pub(crate) fn begin(limit: Option<Instant>) -> Self {
+        Self { outer: WHOLE.replace(limit) }
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        WHOLE.set(self.outer);
+    }
+}
+
+/// When a call on `channel` in `direction` that begins now has taken too long.
+pub(crate) fn limit_of<C: Channel + ?Sized>(channel: &C, direction: Direction) -> Option<Instant> {
+    let timeout = match direction {
+        Direction::Read => channel.read_timeout(),
+        Direction::Write => channel.write_timeout(),
+    };
+    Instant::now().checked_add(timeout?)
 }
 
 impl Mode {
     /// Sets the mode from the next call on.
     pub fn set_blocking(&self, blocking: bool) {
         self.non_blocking.store(!blocking, Ordering::Relaxed);
+        self.begin(Direction::Read);
+        self.begin(Direction::Write);
     }
 
     /// Whether calls wait.
@@ -28,13 +99,123 @@ impl Mode {
         !self.non_blocking.load(Ordering::Relaxed)
     }
 
+    /// What [`Channel::set_read_timeout`] and [`Channel::set_write_timeout`] of `channel` do.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for zero.
+    pub fn set_timeout(&self, channel: &dyn Channel, direction: Direction, timeout: Option<Duration>) -> Result<()> {
+        if timeout == Some(Duration::ZERO) {
+            let operation = match direction {
+                Direction::Read => "set_read_timeout",
+                Direction::Write => "set_write_timeout",
+            };
+            let detail = "no time at all; `None` is for ever, and `set_blocking(false)` for calls that do not wait";
+            let error = Error::new(ErrorKind::InvalidInput, channel.layer(), detail);
+            return Err(error.during(operation).on(channel.name()));
+        }
+        if timeout.is_some() || self.clocks.get().is_some() {
+            let clock = &self.clocks.get_or_init(Box::default)[direction as usize];
+            clock.timeout.store(timeout.map_or(0, nanos), Ordering::Relaxed);
+            self.begin(direction);
+        }
+        Ok(())
+    }
+
+    /// What was set.
+    #[must_use]
+    pub fn timeout(&self, direction: Direction) -> Option<Duration> {
+        self.clock(direction)?.timeout()
+    }
+
+    /// Whether there ever was a timeout: what [`limit`](Self::limit) says may have changed then.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.clocks.get().is_some()
+    }
+
+    /// When a call that does not wait will have to say that the time has passed: what handlers are called for \[T2\]. `None` where there is no
+    /// timeout, and where calls wait.
+    #[must_use]
+    pub fn limit(&self, direction: Direction) -> Option<Instant> {
+        let clock = self.clock(direction).filter(|clock| clock.timeout().is_some())?;
+        (!self.is_blocking()).then(|| clock.passes())
+    }
+
+    /// `answer`, with the [`limit`](Self::limit) of `direction`: ready once that has passed. For implementers of [`Channel::readiness`].
+    #[must_use]
+    pub fn limited(&self, direction: Direction, answer: Readiness) -> Readiness {
+        match self.limit(direction) {
+            Some(limit) if limit <= Instant::now() => Readiness::Ready,
+            limit => answer.with_deadline(limit),
+        }
+    }
+
+    /// The time of `direction` begins: a handler was set, or the channel has opened.
+    pub fn begin(&self, direction: Direction) {
+        let clock = self.clock(direction);
+        if let Some((clock, timeout)) = clock.and_then(|clock| Some((clock, clock.timeout()?))) {
+            let limit = WHOLE.get().or_else(|| Instant::now().checked_add(timeout));
+            limit.into_iter().for_each(|limit| clock.pass_at(limit));
+        }
+    }
+
+    fn clock(&self, direction: Direction) -> Option<&Clock> {
+        Some(&self.clocks.get()?[direction as usize])
+    }
+
+    /// When a call that waits, and begins now, has taken too long.
+    #[must_use]
+    pub fn deadline(&self, direction: Direction) -> Option<Instant> {
+        let timeout = self.timeout(direction).filter(|_| self.is_blocking())?;
+        WHOLE.get().or_else(|| Instant::now().checked_add(timeout))
+    }
+
+    /// Notes what a call came to, and has one that would block say that the time has passed, once, if it has and calls do not wait. What
+    /// [`run`](Self::run) does; for calls that are made without it.
+    ///
+    /// # Errors
+    /// That of `result`, and [`ErrorKind::TimedOut`] in place of would-block.
+    pub fn note<T>(&self, channel: &dyn Channel, direction: Direction, result: Result<T>) -> Result<T> {
+        let Some(clock) = self.clock(direction) else { return result };
+        let Some(timeout) = clock.timeout().filter(|_| !self.is_blocking()) else { return result };
+        let now = Instant::now();
+        let mut next = now.checked_add(timeout);
+        let mut result = result;
+        if result.as_ref().is_err_and(Error::is_would_block) {
+            let passes = WHOLE.get().unwrap_or_else(|| clock.passes());
+            if passes <= now {
+                result = Err(Error::timed_out(direction, channel.layer()).on(channel.name()));
+            } else {
+                next = Some(passes);
+            }
+        }
+        next.into_iter().for_each(|next| clock.pass_at(next));
+        result
+    }
+
     /// Runs `attempt` until it gives anything but would-block, waiting in between for `channel` to be ready in
-    /// `direction`. In non-blocking mode, or with `dont_wait`, it runs once.
+    /// `direction`, as long as the timeout of that lets it. In non-blocking mode, or with `dont_wait`, it runs once.
     ///
     /// # Errors
     /// What `attempt` fails with; [`ErrorKind::Busy`] where another thread already waits in this direction;
-    /// [`ErrorKind::TimedOut`] once `deadline` has passed.
+    /// [`ErrorKind::TimedOut`] when the time has passed.
     pub fn run<T>(
+        &self,
+        channel: &dyn Channel,
+        direction: Direction,
+        dont_wait: bool,
+        attempt: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        let deadline = if dont_wait { None } else { self.deadline(direction) };
+        let result = self.run_until(channel, direction, dont_wait, deadline, attempt);
+        self.note(channel, direction, result)
+    }
+
+    /// As [`run`](Self::run), by `deadline` instead, whatever the timeout is: for a call that has a limit of its own, or several parts.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_until<T>(
         &self,
         channel: &dyn Channel,
         direction: Direction,
@@ -48,19 +229,18 @@ impl Mode {
             Err(error) if waits && error.is_would_block() => {}
             _ => return first,
         }
-        let failed = |kind, detail| {
+        let Some(_turn) = self.begin_wait(direction) else {
             let operation = match direction {
                 Direction::Read => "read",
                 Direction::Write => "write",
             };
-            Error::new(kind, channel.layer(), detail).during(operation).on(channel.name())
-        };
-        let Some(_turn) = self.begin_wait(direction) else {
-            return Err(failed(ErrorKind::Busy, "a channel has one reader and one writer at a time"));
+            let detail = "a channel has one reader and one writer at a time";
+            let error = Error::new(ErrorKind::Busy, channel.layer(), detail);
+            return Err(error.during(operation).on(channel.name()));
         };
         loop {
             if !channel.readiness(direction).block(deadline)? {
-                return Err(failed(ErrorKind::TimedOut, "the deadline passed"));
+                return Err(Error::timed_out(direction, channel.layer()).on(channel.name()));
             }
             match attempt() {
                 Err(error) if error.is_would_block() => {}

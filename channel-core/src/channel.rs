@@ -6,7 +6,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{AioChange, Direction, Features, ReadFlags, Readiness, Removed, Result, WriteFlags};
 
@@ -56,7 +56,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// [`Limits::kept_descriptors`](crate::Limits::kept_descriptors) \[D4\].
     ///
     /// # Blocking
-    /// In blocking mode it waits for at least one byte or the end. With [`ReadFlags::DONT_WAIT`], or in non-blocking mode, it
+    /// In blocking mode it waits for at least one byte or the end, no longer than [`set_read_timeout`](Self::set_read_timeout) says. With [`ReadFlags::DONT_WAIT`], or in non-blocking mode, it
     /// never waits.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     ///
     /// # Blocking
     /// In blocking mode it waits until at least one byte was taken, and the taken bytes have left for the inner channel before
-    /// it returns, unless corked \[W5\].
+    /// it returns, unless corked \[W5\]; no longer than [`set_write_timeout`](Self::set_write_timeout) says.
     ///
     /// # Errors
     /// An error means that no byte was taken \[W1\]. [`WouldBlock`](crate::ErrorKind::WouldBlock): a retry with other data is
@@ -100,6 +100,37 @@ pub trait Channel: Debug + Send + Sync + 'static {
     ///
     /// A layer puts the channel it owns into non-blocking mode and does its waiting itself.
     fn set_blocking(&self, blocking: bool);
+
+    /// How long a call on this channel that reads may take. Channels start out with `None`: as long as it takes.
+    ///
+    /// It bounds one call, and an `_all` form as a whole: [`TimedOut`](crate::ErrorKind::TimedOut) where nothing was read in that time, and
+    /// the `_all` forms say how many bytes were done. The channel is as usable as before \[T1\]. In non-blocking mode the time runs from the
+    /// last read that was more than would-block, and from when a handler was set, the channel opened, or this was called: when it passes,
+    /// reading is ready, and the next read that would block says `TimedOut` instead, once \[T2\]. A call with `DONT_WAIT` in blocking mode never
+    /// does.
+    ///
+    /// Of a stack, that of the channel which is called counts. `handshake` and `close` have [`Limits`](crate::Limits) of their own. A change
+    /// applies from the next call on. (The std types: `SO_RCVTIMEO`, which bounds one read(2).)
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for zero, as in std.
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()>;
+
+    /// What [`set_read_timeout`](Self::set_read_timeout) has set.
+    fn read_timeout(&self) -> Option<Duration>;
+
+    /// How long a call on this channel that writes may take, `flush` and `close_write` among them; as
+    /// [`set_read_timeout`](Self::set_read_timeout) for reading.
+    ///
+    /// A write that has taken bytes returns their number when the time passes, and what is left of them leaves later: the exception of W5
+    /// \[T1\].
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for zero.
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()>;
+
+    /// What [`set_write_timeout`](Self::set_write_timeout) has set.
+    fn write_timeout(&self) -> Option<Duration>;
 
     /// A layer takes this channel, and is the only one to read and write it from now on.
     ///
@@ -297,6 +328,18 @@ macro_rules! forward_methods {
         }
         fn set_blocking(&$this, blocking: bool) {
             $crate::Channel::set_blocking($inner, blocking);
+        }
+        fn set_read_timeout(&$this, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
+            $crate::Channel::set_read_timeout($inner, timeout)
+        }
+        fn read_timeout(&$this) -> ::std::option::Option<::std::time::Duration> {
+            $crate::Channel::read_timeout($inner)
+        }
+        fn set_write_timeout(&$this, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
+            $crate::Channel::set_write_timeout($inner, timeout)
+        }
+        fn write_timeout(&$this) -> ::std::option::Option<::std::time::Duration> {
+            $crate::Channel::write_timeout($inner)
         }
         fn take_over(&$this) {
             $crate::Channel::take_over($inner);

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::Direction;
+
 /// A result whose error is an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -146,6 +148,8 @@ struct Report {
     detail: Cow<'static, str>,
     done: Option<usize>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// The stream is as good as before.
+    passing: bool,
 }
 
 impl Error {
@@ -168,6 +172,7 @@ impl Error {
             detail: detail.into(),
             done: None,
             source: None,
+            passing: false,
         })))
     }
 
@@ -260,10 +265,22 @@ impl Error {
         self.0.is_none()
     }
 
-    /// Whether a later call may do better, on a stream that is as good as before: would-block, busy, or not open yet.
+    /// Whether a later call may do better, on a stream that is as good as before: would-block, busy, not open yet, or that the time of
+    /// [`set_read_timeout`](crate::Channel::set_read_timeout) or [`set_write_timeout`](crate::Channel::set_write_timeout) has passed.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self.kind(), ErrorKind::WouldBlock | ErrorKind::Busy | ErrorKind::NotOpen) || self.is_shortage()
+        matches!(self.kind(), ErrorKind::WouldBlock | ErrorKind::Busy | ErrorKind::NotOpen)
+            || self.0.as_ref().is_some_and(|report| report.passing)
+            || self.is_shortage()
+    }
+
+    /// For a call that took as long as its channel's timeout lets it \[T1\].
+    pub(crate) fn timed_out(direction: Direction, layer: &'static str) -> Self {
+        let (operation, detail) = match direction {
+            Direction::Read => ("read", "nothing came in the time of set_read_timeout"),
+            Direction::Write => ("write", "nothing could be sent in the time of set_write_timeout"),
+        };
+        Self::new(ErrorKind::TimedOut, layer, detail).during(operation).amend(|report| report.passing = true)
     }
 
     /// Whether the system is short of something for the moment, descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`): the channel

@@ -4,12 +4,13 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use crate::blocking::{Within, limit_of};
 use crate::{Channel, Direction, Error, ErrorKind, Features, ReadFlags, Result, StdIo, WriteFlags};
 
 /// What every [`Channel`] can do besides: one blanket implementation, so no wrapper can lose any of it.
 ///
 /// The `_all` forms wait when they must, in every mode, and never return would-block \[M3\]; their errors say how many bytes
-/// were done ([`Error::bytes_done`]) \[M4\]. None of them allocates. They are not cancel safe in the sense that bytes done before
+/// were done ([`Error::bytes_done`]) \[M4\]; a timeout bounds each as a whole \[T1\]. None of them allocates. They are not cancel safe in the sense that bytes done before
 /// an error are gone.
 pub trait ChannelExt: Channel {
     /// Whether the channel can do all of `feature`.
@@ -113,6 +114,8 @@ pub trait ChannelExt: Channel {
             let detail = "a peek consumes nothing, so it cannot go on where it stopped";
             return Err(Error::new(ErrorKind::InvalidInput, self.layer(), detail).during("read").on(self.name()));
         }
+        let limit = limit_of(self, Direction::Read);
+        let _within = Within::begin(limit);
         let mut unused = Vec::new();
         let wants_fds = fds.is_some();
         let fds = fds.unwrap_or(&mut unused);
@@ -123,8 +126,9 @@ pub trait ChannelExt: Channel {
         while !rest.is_empty() {
             let mut read = self.readv_full(rest, wants_fds.then_some(&mut *fds), flags);
             if matches!(&read, Err(error) if error.is_would_block()) {
-                match self.wait(Direction::Read, None) {
-                    Ok(_) => continue,
+                match self.readiness(Direction::Read).block(limit) {
+                    Ok(true) => continue,
+                    Ok(false) => read = Err(Error::timed_out(Direction::Read, self.layer()).on(self.name())),
                     Err(error) => read = Err(error),
                 }
             }
@@ -180,6 +184,8 @@ pub trait ChannelExt: Channel {
             .during("write")
             .on(self.name()));
         }
+        let limit = limit_of(self, Direction::Write);
+        let _within = Within::begin(limit);
         let mut fds = fds;
         let mut done = 0;
         while !rest.is_empty() {
@@ -193,9 +199,14 @@ pub trait ChannelExt: Channel {
                     fds = &[];
                     skip(&mut rest, count);
                 }
-                Err(error) if error.is_would_block() => {
-                    self.wait(Direction::Write, None).map_err(|error| error.with_bytes_done(done))?;
-                }
+                Err(error) if error.is_would_block() => match self.readiness(Direction::Write).block(limit) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let error = Error::timed_out(Direction::Write, self.layer()).on(self.name());
+                        return Err(error.with_bytes_done(done));
+                    }
+                    Err(error) => return Err(error.with_bytes_done(done)),
+                },
                 Err(error) => return Err(error.with_bytes_done(done)),
             }
         }
@@ -205,8 +216,8 @@ pub trait ChannelExt: Channel {
     /// Waits until `direction` can make progress, or `timeout` passes; `None` waits for ever. Says whether it can.
     ///
     /// Blocks this thread alone and needs no event loop; honest about bytes held in layers. It may return early: the call that
-    /// follows then says would-block and the next wait is longer. So it is a limit only beside calls that do not wait: one in blocking
-    /// mode may sleep without limit, on half a record for example. (QEMU: `qio_channel_wait`, which has no timeout.)
+    /// follows then says would-block and the next wait is longer. So it is no limit for a call in blocking mode, which may sleep on half a
+    /// record for example: [`set_read_timeout`](Channel::set_read_timeout) is. (QEMU: `qio_channel_wait`, which has no timeout.)
     ///
     /// # Errors
     /// Only what poll(2) fails with.

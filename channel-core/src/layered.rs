@@ -26,7 +26,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::core::Core;
 use closing::Closing;
@@ -90,6 +90,8 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
     ) -> Self {
         inner.set_blocking(false);
         inner.take_over();
+        // Whose time passes is this layer's to say; clearing them cannot fail.
+        let _ = (inner.set_read_timeout(None), inner.set_write_timeout(None));
         let asks = |layer: &dyn Channel| {
             layer.features() & (Features::CLOSE_WRITE | Features::HALF_CLOSE) == Features::CLOSE_WRITE
         };
@@ -237,7 +239,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         }
         let relaxed = flags.contains(ReadFlags::RELAXED_EOF);
         let dont_wait = flags.contains(ReadFlags::DONT_WAIT);
-        let result = core.mode.run(self, Direction::Read, dont_wait, None, || core.try_read(bufs, relaxed));
+        let result = core.mode.run(self, Direction::Read, dont_wait, || core.try_read(bufs, relaxed));
         core.after_call();
         result
     }
@@ -249,23 +251,46 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
             return Ok(0);
         }
         let waits = core.mode.is_blocking() && !flags.contains(WriteFlags::DONT_WAIT);
-        let result = core.mode.run(self, Direction::Write, !waits, None, || core.try_write(bufs));
+        let deadline = if waits { core.mode.deadline(Direction::Write) } else { None };
+        let result = core.mode.run_until(self, Direction::Write, !waits, deadline, || core.try_write(bufs));
         if result.is_ok() && waits && !core.facts.has(Facts::CORKED) {
-            // The bytes are taken: a failure to send them is latched, and the next call reports it.
-            let _ = core.mode.run(self, Direction::Write, false, None, || core.try_drain());
+            // The bytes are taken: a failure to send them is latched, and the next call reports it. If it is the time that passes, they leave
+            // later.
+            let _ = core.mode.run_until(self, Direction::Write, false, deadline, || core.try_drain());
         }
+        let result = core.mode.note(self, Direction::Write, result);
         core.after_call();
         result
     }
 
     fn flush(&self) -> Result<()> {
-        let result = self.core.mode.run(self, Direction::Write, false, None, || self.core.try_flush());
+        let result = self.core.mode.run(self, Direction::Write, false, || self.core.try_flush());
         self.core.after_call();
         result
     }
 
     fn set_blocking(&self, blocking: bool) {
         self.core.mode.set_blocking(blocking);
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.core.mode.set_timeout(self, Direction::Read, timeout)?;
+        self.core.after_call(); // a handler that is set knows of it
+        Ok(())
+    }
+
+    fn read_timeout(&self) -> Option<Duration> {
+        self.core.mode.timeout(Direction::Read)
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.core.mode.set_timeout(self, Direction::Write, timeout)?;
+        self.core.after_call();
+        Ok(())
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.core.mode.timeout(Direction::Write)
     }
 
     fn take_over(&self) {}
@@ -286,7 +311,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     }
 
     fn close_write(&self) -> Result<()> {
-        let result = self.core.mode.run(self, Direction::Write, false, None, || self.core.try_close_write());
+        let result = self.core.mode.run(self, Direction::Write, false, || self.core.try_close_write());
         self.core.after_call();
         result
     }
@@ -329,6 +354,9 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         let closing = core.facts.has(Facts::CLOSING);
         let result = core.handlers.change(core.layer, &*core.inner, [read, write], event, rests, closing);
         for (direction, set, over) in set {
+            if set {
+                core.mode.begin(direction);
+            }
             if set && core.facts.load().intersects(over | Facts::CLOSING) {
                 core.handlers.schedule(direction);
             }
@@ -342,13 +370,14 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
 
     fn handshake(&self) -> Result<()> {
         let core = &self.core;
-        let result = core.mode.run(self, Direction::Read, false, None, || core.try_handshake());
+        let result = core.mode.run_until(self, Direction::Read, false, None, || core.try_handshake());
         core.after_call();
         result
     }
 
     fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
         let (result, panicked) = self.core.try_lend(take);
+        let result = self.core.mode.note(self, Direction::Read, result);
         self.core.after_call();
         match panicked {
             Some(panic) => resume_unwind(panic),

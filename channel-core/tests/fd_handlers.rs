@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use channel_core::{
     AioChange, AioContext, AioHandler, Callback, Channel, ChannelExt, Direction, Error, ErrorKind, FdHandlers,
-    Interest, MemoryChannel, Readiness, Result, TimerId,
+    Interest, MemoryChannel, Mode, Readiness, Registration, Result, TimerId,
 };
 use channel_testkit::recording::{Recorded, Recorder};
 use channel_testkit::watchdog;
@@ -49,13 +49,17 @@ fn a_handler_whose_direction_goes_on_after_an_error_is_put_back() {
     let polled: Option<Interest> = interests.iter().next().cloned();
     let (recorder, counts, handlers) = (Recorder::new(), Arc::<Counts>::default(), FdHandlers::default());
     let set = AioChange::Set(counting(&recorder, &counts, || ()));
-    handlers.change("leaf", |_| polled.clone(), set, AioChange::Keep).unwrap();
-    handlers.called(Direction::Read, &Err(Error::new(ErrorKind::Io(std::io::ErrorKind::OutOfMemory), "leaf", "")));
+    handlers.change("leaf", &Mode::default(), |_| polled.clone(), set, AioChange::Keep).unwrap();
+    handlers.called(
+        &Mode::default(),
+        Direction::Read,
+        &Err(Error::new(ErrorKind::Io(std::io::ErrorKind::OutOfMemory), "leaf", "")),
+    );
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1, "calls of a handler to which somebody else's call says so");
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "calls in a direction that seems to be over");
-    handlers.called(Direction::Write, &Ok(1));
+    handlers.called(&Mode::default(), Direction::Write, &Ok(1));
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "calls because the other direction goes on");
-    handlers.called(Direction::Read, &Err(Error::WOULD_BLOCK));
+    handlers.called(&Mode::default(), Direction::Read, &Err(Error::WOULD_BLOCK));
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1, "calls in a direction that goes on");
 }
 
@@ -98,7 +102,7 @@ fn nothing_is_set_once_it_is_cleared_for_good() {
     handlers.clear();
     for change in [AioChange::Set, AioChange::Claim, AioChange::Hold] {
         let change = change(counting(&recorder, &counts, || ()));
-        let refused = handlers.change("leaf", |_| None, change, AioChange::Keep).unwrap_err();
+        let refused = handlers.change("leaf", &Mode::default(), |_| None, change, AioChange::Keep).unwrap_err();
         assert!(refused.is_closed(), "{refused:?}");
     }
     assert_eq!(Counts::of(&counts), [0, 3], "calls and drops of handlers that were refused");
@@ -158,7 +162,7 @@ fn due(context: Arc<dyn AioContext>, counts: &Arc<Counts>) -> (FdHandlers, (Memo
     let handler = AioHandler::new(context, move || {
         calls.calls.fetch_add(1, Ordering::SeqCst);
     });
-    handlers.change("leaf", |_| polled.clone(), AioChange::Set(handler), AioChange::Keep).unwrap();
+    handlers.change("leaf", &Mode::default(), |_| polled.clone(), AioChange::Set(handler), AioChange::Keep).unwrap();
     (handlers, (near, far))
 }
 
@@ -169,7 +173,7 @@ fn a_handler_whose_call_met_a_shortage_is_off_its_loop_for_a_while() {
     let error = Error::from_io(std::io::Error::from_raw_os_error(105), "leaf"); // ENOBUFS
     assert!(error.is_shortage());
     let began = Instant::now();
-    handlers.called(Direction::Read, &Err(error));
+    handlers.called(&Mode::default(), Direction::Read, &Err(error));
     assert!(recorder.turn_until(Duration::from_secs(20), || Counts::of(&counts)[0] > 0).unwrap());
     assert!(began.elapsed() >= Duration::from_millis(10));
 }
@@ -244,9 +248,9 @@ fn where_one_of_two_handlers_is_refused_neither_is_set() {
             counts.calls.fetch_add(1, Ordering::SeqCst);
         }))
     };
-    handlers.change("leaf", polled, handler(), handler()).unwrap_err();
+    handlers.change("leaf", &Mode::default(), polled, handler(), handler()).unwrap_err();
     assert!(recorder.handlers().is_empty(), "the one that was not refused is on its loop");
-    handlers.change("leaf", polled, handler(), AioChange::Keep).unwrap();
+    handlers.change("leaf", &Mode::default(), polled, handler(), AioChange::Keep).unwrap();
     assert_eq!(recorder.handlers().len(), 1);
 }
 
@@ -259,6 +263,62 @@ fn a_shortage_in_one_direction_counts_as_a_call_for_the_other() {
     }
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "calls of a handler that calls nobody");
     let error = Error::from_io(std::io::Error::from_raw_os_error(12), "leaf"); // ENOMEM
-    handlers.called(Direction::Write, &Err(error));
+    handlers.called(&Mode::default(), Direction::Write, &Err(error));
     assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 1);
+}
+
+#[test]
+fn a_handler_that_meets_the_end_itself_is_told_of_it_once() {
+    let (recorder, counts) = (Recorder::new(), Arc::new(AtomicUsize::new(0)));
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = Arc::new(near);
+    near.set_blocking(false);
+    let (reads, counted) = (Arc::downgrade(&near), Arc::clone(&counts));
+    let handler = AioHandler::new(recorder.clone(), move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(reads.upgrade().unwrap().read(&mut [0; 8]).unwrap(), 0);
+    });
+    near.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
+    far.close().unwrap();
+    for _ in 0..5 {
+        recorder.turn(Duration::ZERO).unwrap();
+    }
+    assert_eq!(counts.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_handler_is_called_at_its_time_though_the_timer_runs_before_it_is_noted_and_not_at_one_that_was_moved_on() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counting = |context: Arc<dyn AioContext>| {
+        let calls = Arc::clone(&calls);
+        Registration::new(AioHandler::new(context, move || {
+            calls.fetch_add(1, Ordering::Relaxed);
+        }))
+    };
+    let recorder = Recorder::new();
+    let hasty = counting(Arc::new(Hasty(recorder.clone())));
+    hasty.call_at(Some(Instant::now()));
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+
+    let registration = counting(recorder.clone());
+    let soon = || Some(Instant::now() + Duration::from_millis(10));
+    registration.call_at(soon());
+    registration.call_at(Some(Instant::now() + Duration::from_secs(3600)));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(30) {
+        recorder.turn(Duration::from_millis(5)).unwrap();
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 1, "its time was moved on");
+    registration.call_at(soon());
+    while calls.load(Ordering::Relaxed) < 2 {
+        recorder.turn(Duration::from_millis(5)).unwrap();
+    }
+    registration.call_at(soon());
+    registration.call_at(None);
+    registration.call_at(soon());
+    registration.remove();
+    while begun.elapsed() < Duration::from_millis(100) {
+        recorder.turn(Duration::from_millis(5)).unwrap();
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 2, "it was removed");
 }

@@ -7,13 +7,19 @@ mod odd;
 mod support;
 
 use std::io::IoSlice;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 use buffers::assert_none_holds_a_buffer;
-use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
-use channel_core::{Channel, ChannelExt, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags};
+use channel_core::engine::{Advance, Decoded, Decoder, Handshake, Sink, Stopped};
+use channel_core::{
+    AioChange, AioHandler, Buffer, Channel, ChannelExt, Condition, Error, ErrorKind, EventLoop, Layered, Limits,
+    MemoryChannel, Result, WriteFlags,
+};
 use channel_testkit::{child, watchdog};
-use odd::unclosing;
+use odd::{endless, unclosing};
 use support::{FullStop, Plain, plain};
 
 fn lingering(linger: Duration) -> (Layered<FullStop, Plain>, MemoryChannel) {
@@ -129,4 +135,81 @@ fn a_channel_below_that_does_not_close_in_time_is_cut_off() {
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     far.set_blocking(false);
     assert_eq!(far.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn closing_inside_of_what_close_lets_go_of_is_refused_and_hangs_nobody() {
+    struct Closes(Weak<dyn Channel>, mpsc::Sender<Result<()>>);
+    impl Drop for Closes {
+        fn drop(&mut self) {
+            if let Some(channel) = self.0.upgrade() {
+                self.1.send(channel.close()).unwrap();
+            }
+        }
+    }
+    watchdog::run("close inside close", || {
+        let (near, _far) = MemoryChannel::pair().unwrap();
+        let near: Arc<dyn Channel> = Arc::new(plain("plain", near));
+        let event_loop = EventLoop::new().unwrap();
+        let (told, closed) = mpsc::channel();
+        let closes = Closes(Arc::downgrade(&near), told);
+        let watch = near.create_watch(Condition::HUP).weak().attach(event_loop.handle(), move |_, _| {
+            let _held = &closes;
+            ControlFlow::Continue(())
+        });
+        near.close().unwrap();
+        assert_eq!(closed.recv().unwrap().unwrap_err().kind(), ErrorKind::WouldDeadlock);
+        assert!(watch.unwrap().is_over());
+    });
+}
+
+#[test]
+fn a_writer_in_an_event_loop_is_told_that_close_has_begun_though_its_peer_takes_nothing() {
+    let (near, _far) = lingering(Duration::from_secs(1000));
+    let near = Arc::new(near);
+    near.set_blocking(false);
+    leave(LEAVES[1], &near, &_far);
+    let (event_loop, calls) = (EventLoop::new().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&calls);
+    let handler = AioHandler::new(event_loop.handle(), move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    near.set_aio_fd_handler(AioChange::Keep, AioChange::Set(handler)).unwrap();
+    while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+    let before = calls.load(Ordering::Relaxed);
+    assert!(near.close().unwrap_err().is_would_block());
+    event_loop.run_once(Some(Duration::ZERO)).unwrap();
+    assert!(calls.load(Ordering::Relaxed) > before);
+}
+
+#[test]
+fn a_peer_that_never_stops_sending_keeps_nobody_from_closing() {
+    watchdog::run("an endless peer", || {
+        let (near, _far) = MemoryChannel::pair().unwrap();
+        let near = plain("plain", endless(Box::new(near)));
+        near.set_blocking(false);
+        near.close().unwrap();
+    });
+}
+
+/// A handshake that the peer refuses.
+struct Refused;
+
+impl Handshake<Plain, Plain> for Refused {
+    fn advance(&mut self, _: &mut [u8], _: bool, _: &mut Buffer) -> Result<Advance<Plain, Plain>> {
+        Err(Error::new(ErrorKind::Refused, "refused", "on purpose"))
+    }
+
+    fn abort(&mut self, _: &Error, _: &mut Buffer) {}
+}
+
+#[test]
+fn a_layer_over_one_that_was_refused_owes_its_peer_no_end() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let below: Layered<Plain, Plain> =
+        Layered::with_handshake("refused", Box::new(near), Box::new(Refused), Limits::default());
+    let near = Layered::open("full stop", Box::new(below), Plain, FullStop, Limits::default());
+    near.set_blocking(false);
+    assert_eq!(near.handshake().unwrap_err().kind(), ErrorKind::Refused);
+    near.close().unwrap();
 }

@@ -12,7 +12,7 @@ use channel_core::{
     Readiness, Result,
 };
 use channel_testkit::recording::Recorder;
-use support::Plain;
+use support::{Plain, plain};
 
 /// Opens with the first byte that comes.
 struct AnyByte;
@@ -130,4 +130,13 @@ fn the_limit_is_counted_from_the_first_call_however_many_follow() {
     let second = near.handshake().unwrap_err();
     assert_eq!(second.kind(), ErrorKind::TimedOut, "after {first:?}");
     drop(far);
+}
+
+#[test]
+fn a_timeout_of_a_channel_that_a_layer_has_taken_is_none_of_the_layers() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    near.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let near = plain("plain", near);
+    assert_eq!(near.next_layer().unwrap().read_timeout(), None);
+    assert!(!near.wait(Direction::Read, Some(Duration::from_millis(10))).unwrap());
 }

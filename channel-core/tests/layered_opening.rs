@@ -1,5 +1,7 @@
 //! Handshakes that do not go smoothly: failures last, limits hold, corks hold nothing back.
 
+#[path = "support/odd.rs"]
+mod odd;
 mod support;
 
 use std::thread;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use channel_core::engine::{Advance, Handshake};
 use channel_core::{Buffer, Channel, ChannelExt, Error, ErrorKind, Layered, Limits, MemoryChannel, Result, Shutdown};
 use channel_testkit::watchdog;
+use odd::unreadable;
 use support::{Plain, plain};
 
 /// Short enough to wait for, where a test wants it to pass.
@@ -123,4 +126,16 @@ fn a_layer_that_is_open_takes_nothing_while_the_one_below_is_not() {
     let mut heard = [0; 12];
     far.read_all(&mut heard).unwrap();
     assert_eq!(&heard, b"helloin time");
+}
+
+#[test]
+fn a_handshake_whose_channel_fails_is_over_and_every_later_call_says_why() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let near = greeting("greeting", unreadable(Box::new(near), ErrorKind::Reset), Limits::default());
+    for _ in 0..2 {
+        assert_eq!(near.handshake().unwrap_err().kind(), ErrorKind::Reset);
+    }
+    assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::Reset);
+    assert_eq!(near.write(b"x").unwrap_err().kind(), ErrorKind::Reset);
+    assert_eq!(near.flush().unwrap_err().kind(), ErrorKind::Reset);
 }

@@ -186,3 +186,14 @@ fn closing_a_failed_layer_waits_for_room_below_and_does_not_spin() {
     far.read_all(&mut [0]).unwrap();
     assert!(near.wait(Direction::Write, Some(Duration::ZERO)).unwrap());
 }
+
+#[test]
+fn a_second_end_does_nothing_below() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let (recorded, log) = channel_testkit::adverse::record(Box::new(near));
+    let near = plain("plain", recorded);
+    for _ in 0..3 {
+        near.close_write().unwrap();
+    }
+    assert_eq!(log.of("close_write").len(), 1);
+}

@@ -8,11 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use channel_core::{
-    AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Name, ReadFlags,
-    Readiness, Removed, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
+    AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Mode, Name,
+    ReadFlags, Readiness, Removed, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
 };
 use rustix::fs::{Dev, FileType, fstat, major, minor, seek, tell};
 use rustix::io::{Errno, readv, retry_on_intr, writev};
@@ -38,6 +38,7 @@ use crate::failure::{access, adopt, io_error, one_way, wrong_type};
 #[derive(Debug)]
 pub struct FileChannel {
     name: Name,
+    mode: Mode,
     fd: CountedFd,
     path: Option<String>,
     readable: bool,
@@ -107,6 +108,7 @@ impl FileChannel {
     fn over(fd: OwnedFd, (readable, writable): (bool, bool)) -> Self {
         Self {
             name: Name::default(),
+            mode: Mode::default(),
             path: None,
             readable,
             writable,
@@ -270,7 +272,25 @@ impl Channel for FileChannel {
         self.opened("flush").map(drop)
     }
 
-    fn set_blocking(&self, _: bool) {}
+    fn set_blocking(&self, blocking: bool) {
+        self.mode.set_blocking(blocking);
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
+    }
+
+    fn read_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Read)
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Write)
+    }
 
     fn take_over(&self) {}
 
@@ -327,7 +347,7 @@ impl Channel for FileChannel {
     /// A regular file cannot be polled (epoll(7): `EPERM`): a handler is due at once, and again after each call.
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.opened("set_aio_fd_handler")?;
-        self.handlers.change(self.layer(), |_| None, read, write)
+        self.handlers.change(self.layer(), &self.mode, |_| None, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use channel_core::{
     AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Interest, Mode, Name,
@@ -226,8 +226,8 @@ impl Channel for PipeChannel {
         };
         let bufs = &mut bufs[span];
         let dont_wait = flags.contains(ReadFlags::DONT_WAIT);
-        let result = self.mode.run(self, Direction::Read, dont_wait, None, || self.try_read(bufs));
-        self.handlers.called(Direction::Read, &result);
+        let result = self.mode.run(self, Direction::Read, dont_wait, || self.try_read(bufs));
+        self.handlers.called(&self.mode, Direction::Read, &result);
         result
     }
 
@@ -238,8 +238,8 @@ impl Channel for PipeChannel {
         };
         let bufs = &bufs[span];
         let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
-        let result = self.mode.run(self, Direction::Write, dont_wait, None, || self.try_write(bufs));
-        self.handlers.called(Direction::Write, &result);
+        let result = self.mode.run(self, Direction::Write, dont_wait, || self.try_write(bufs));
+        self.handlers.called(&self.mode, Direction::Write, &result);
         result
     }
 
@@ -249,6 +249,22 @@ impl Channel for PipeChannel {
 
     fn set_blocking(&self, blocking: bool) {
         self.mode.set_blocking(blocking);
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
+    }
+
+    fn read_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Read)
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Write)
     }
 
     fn take_over(&self) {}
@@ -296,7 +312,8 @@ impl Channel for PipeChannel {
     }
 
     fn readiness(&self, direction: Direction) -> Readiness {
-        self.end(direction).map_or(Readiness::Ready, |end| end.readiness(direction))
+        let ready = || Readiness::Ready;
+        self.end(direction).map_or_else(ready, |end| self.mode.limited(direction, end.readiness(direction)))
     }
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
@@ -305,7 +322,7 @@ impl Channel for PipeChannel {
             let fd = self.end(direction)?.load()?;
             Some(Interest { fd, direction })
         };
-        let removed = self.handlers.change(self.layer(), polled, read, write)?;
+        let removed = self.handlers.change(self.layer(), &self.mode, polled, read, write)?;
         // Given up in between, by a call that did not see these handlers yet.
         if self.closed.load(Ordering::Acquire) {
             self.handlers.clear();

@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use channel_core::{
     AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Limits, Mode, Name,
@@ -310,10 +310,10 @@ impl Channel for SocketChannel {
             return Ok(0);
         };
         let bufs = &mut bufs[span];
-        let result = self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), None, || {
+        let result = self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), || {
             self.unless_closed(self.try_read(bufs, fds.as_deref_mut(), flags), "read")
         });
-        self.handlers.called(Direction::Read, &result);
+        self.handlers.called(&self.mode, Direction::Read, &result);
         result
     }
 
@@ -328,10 +328,9 @@ impl Channel for SocketChannel {
         };
         let bufs = &bufs[span];
         let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
-        let result = self
-            .mode
-            .run(self, Direction::Write, dont_wait, None, || self.unless_closed(self.try_write(bufs, fds), "write"));
-        self.handlers.called(Direction::Write, &result);
+        let result =
+            self.mode.run(self, Direction::Write, dont_wait, || self.unless_closed(self.try_write(bufs, fds), "write"));
+        self.handlers.called(&self.mode, Direction::Write, &result);
         result
     }
 
@@ -351,6 +350,22 @@ impl Channel for SocketChannel {
 
     fn set_blocking(&self, blocking: bool) {
         self.mode.set_blocking(blocking);
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
+    }
+
+    fn read_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Read)
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Write)
     }
 
     fn take_over(&self) {
@@ -429,7 +444,7 @@ impl Channel for SocketChannel {
         };
         match self.fd.load() {
             Some(fd) if !ended => {
-                let answer = Readiness::wait_for(&fd, direction);
+                let answer = self.mode.limited(direction, Readiness::wait_for(&fd, direction));
                 if let Some(ticket) = ticket { answer.with_ticket(ticket) } else { answer }
             }
             _ => Readiness::Ready,
@@ -443,7 +458,7 @@ impl Channel for SocketChannel {
             let ended = direction == Direction::Write && self.write_ended.load(Ordering::Acquire);
             (!ended).then(|| Interest { fd: Arc::clone(&fd), direction })
         };
-        self.handlers.change(self.layer(), polled, read, write)
+        self.handlers.change(self.layer(), &self.mode, polled, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

@@ -3,13 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use channel_core::{
-    AioChange, CountedFd, Direction, Error, ErrorKind, FdHandlers, Interest, Interests, Limits, Readiness, Removed,
-    Result,
+    AioChange, CountedFd, Direction, Error, ErrorKind, FdHandlers, Interest, Interests, Limits, Mode, Readiness,
+    Removed, Result,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
@@ -37,7 +36,7 @@ pub struct SocketListener {
     local: SocketAddress,
     bound: Option<BoundPath>,
     limits: Limits,
-    non_blocking: AtomicBool,
+    mode: Mode,
     /// No accept is tried before this, because the last one met a shortage.
     pause_until: Mutex<Option<Instant>>,
     handlers: FdHandlers,
@@ -91,7 +90,7 @@ impl SocketListener {
             family,
             bound,
             limits: limits.clone(),
-            non_blocking: AtomicBool::new(false),
+            mode: Mode::default(),
             pause_until: Mutex::new(None),
             handlers: FdHandlers::default(),
         })
@@ -111,9 +110,9 @@ impl SocketListener {
         loop {
             let accepted = self.try_accept();
             // Whatever came of it, there is no end: others will connect.
-            self.handlers.called(Direction::Read, &Ok(1));
+            self.handlers.called(&self.mode, Direction::Read, &Ok(1));
             match accepted {
-                Err(error) if error.is_would_block() && !self.non_blocking.load(Ordering::Relaxed) => {
+                Err(error) if error.is_would_block() && self.mode.is_blocking() => {
                     self.readiness().block(None)?;
                 }
                 done => return done,
@@ -149,7 +148,7 @@ impl SocketListener {
     pub fn set_aio_fd_handler(&self, accept: AioChange) -> Result<Removed> {
         let fd = self.fd.load().ok_or_else(|| closed("set_aio_fd_handler"))?;
         let polled = |direction| Some(Interest { fd: Arc::clone(&fd), direction });
-        let removed = self.handlers.change("socket", polled, accept, AioChange::Keep)?;
+        let removed = self.handlers.change("socket", &self.mode, polled, accept, AioChange::Keep)?;
         if self.fd.load().is_none() {
             self.handlers.clear(); // closed in between, by a call that did not see the handler yet
         }
@@ -158,7 +157,7 @@ impl SocketListener {
 
     /// Sets whether [`accept`](Self::accept) waits; from the next call on.
     pub fn set_blocking(&self, blocking: bool) {
-        self.non_blocking.store(!blocking, Ordering::Relaxed);
+        self.mode.set_blocking(blocking);
     }
 
     /// Where it listens.

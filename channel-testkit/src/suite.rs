@@ -24,6 +24,7 @@ mod readiness;
 mod setup;
 mod shutdown;
 mod tasks;
+mod timeouts;
 mod watches;
 mod write;
 
@@ -48,6 +49,7 @@ pub use readiness::*;
 pub use setup::{IntoPair, Mode, Options, Pair, Setup};
 pub use shutdown::*;
 pub use tasks::*;
+pub use timeouts::*;
 pub use watches::*;
 pub use write::*;
 
@@ -76,6 +78,8 @@ macro_rules! __each_clause {
             m2_dont_wait_is_for_one_call: [blocking];
             m3_the_all_forms_wait_in_every_mode: [blocking, non_blocking];
             m4_the_all_forms_say_how_much_was_done: [blocking, non_blocking];
+            t1_a_timeout_bounds_a_call: [every];
+            t2_a_direction_whose_time_passes_is_ready_and_says_so_once: [non_blocking];
             r1_each_buffer_is_filled_before_the_next: [every];
             r2_zero_is_the_clean_end_and_nothing_else: [every];
             r3_a_read_without_room_touches_nothing: [blocking, non_blocking];

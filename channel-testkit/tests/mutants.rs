@@ -250,6 +250,64 @@ mutants! {
     r6 in Blocking says "peek": |options| near(options, |near| {
         near.on_read(|inner, bufs, fds, flags| inner.readv_full(bufs, fds, flags - ReadFlags::MSG_PEEK))
     });
+    /// Has no timeouts.
+    t1 in Blocking says "a read of nothing": |options| near(options, |near| {
+        let set = Mutex::new(None);
+        near.on_set_read_timeout(move |inner, timeout| {
+            inner.set_read_timeout(timeout)?; // which says what is wrong with zero
+            *lock(&set) = timeout;
+            inner.set_read_timeout(timeout.map(|_| Duration::from_secs(3600)))
+        })
+        .on_read_timeout(|_| Some(Duration::from_millis(40)))
+    });
+    /// A write whose time passes counts for nothing, whatever it took.
+    t1_taken in Blocking says "a write to a channel that is empty": |options| near(options, |near| {
+        near.on_write(|inner, bufs, fds, flags| {
+            let count = inner.writev_full(bufs, fds, flags)?;
+            match inner.write_timeout() {
+                Some(_) if bytes_of(bufs).len() == 6000 => Err(Error::new(ErrorKind::TimedOut, "memory", "")),
+                _ => Ok(count),
+            }
+        })
+    });
+    /// One timeout for both directions.
+    t1_both in Blocking says "the timeouts that were set": |options| near(options, |near| {
+        near.on_set_write_timeout(Channel::set_read_timeout).on_write_timeout(Channel::read_timeout)
+    });
+    /// The time runs, and shows nowhere.
+    t2 in NonBlocking says "a read that waits outside of it": |options| near(options, |near| {
+        near.on_readiness(|inner, direction| match inner.readiness(direction) {
+            Readiness::Wait(interests) => {
+                let mut descriptors = Interests::new();
+                interests.iter().for_each(|interest| descriptors.add(&interest.fd, interest.direction));
+                Readiness::Wait(descriptors)
+            }
+            Readiness::Ready => Readiness::Ready,
+        })
+    });
+    /// Who was told once is told again.
+    t2_again in NonBlocking says "was told once": |options| near(options, |near| {
+        let passed = Mutex::new(None);
+        near.on_read(move |inner, bufs, fds, flags| {
+            let mut passed = lock(&passed);
+            match inner.readv_full(bufs, fds, flags) {
+                Err(error) if error.is_would_block() => Err(passed.clone().unwrap_or(error)),
+                Err(error) if error.kind() == ErrorKind::TimedOut => Err(passed.insert(error).clone()),
+                done => done,
+            }
+        })
+    });
+    /// No handler is called for it.
+    t2_handlers in NonBlocking says "the read handler was not called": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, write| {
+            let timeout = inner.read_timeout();
+            inner.set_read_timeout(None)?;
+            let set = inner.set_aio_fd_handler(read, write);
+            inner.set_read_timeout(timeout.map(|_| Duration::from_secs(3600)))?;
+            set
+        })
+        .on_read_timeout(|_| Some(Duration::from_millis(40)))
+    });
     /// Drops one byte of what a lend left.
     r7 in Blocking says "of the stream is wrong": |options| near(options, |near| {
         near.on_with_read_buf(|inner, take| {

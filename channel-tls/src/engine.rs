@@ -1,6 +1,5 @@
 //! The two halves of an open session over byte slices: what comes in, what goes out.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use channel_core::engine::{Decoded, Decoder, Encoder, Ending, Sink, Source, Stopped};
@@ -28,12 +27,6 @@ pub(crate) fn split(session: Session) -> (TlsDecoder, TlsEncoder) {
 /// Records to plaintext.
 pub(crate) struct TlsDecoder {
     shared: Shared,
-}
-
-impl fmt::Debug for TlsDecoder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsDecoder").finish_non_exhaustive()
-    }
 }
 
 impl Decoder for TlsDecoder {
@@ -95,12 +88,6 @@ pub(crate) struct TlsEncoder {
     shared: Shared,
     /// Where plaintext that lies in several pieces is gathered into one record.
     scratch: Vec<u8>,
-}
-
-impl fmt::Debug for TlsEncoder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsEncoder").finish_non_exhaustive()
-    }
 }
 
 impl TlsEncoder {

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::waiter::{Claimed, Entered, Event, Released, Waiter, Waits};
 use super::{AioContext, Attached, current_context};
+use crate::blocking::{Within, limit_of};
 use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, WriteFlags};
 
 /// A channel for tasks: its calls are futures that wait on an event loop, and do what the blocking ones do \[A3\].
@@ -264,7 +265,7 @@ impl AioChannel {
     /// # Cancel safety
     /// Cancel safe.
     pub fn ready(&self, direction: Direction) -> Ready<'_> {
-        Ready { channel: self, direction, waiter: Waiter::future(), begins: true }
+        Ready { channel: self, direction, waiter: Waiter::future(), begins: true, limit: None }
     }
 
     /// As [`ready`](Self::ready), for those who implement futures by hand. Of two who poll one direction in this way only the
@@ -285,8 +286,14 @@ impl AioChannel {
     ///
     /// # Cancel safety
     /// As `attempt`: it waits outside of it.
-    pub async fn drive<T>(
+    pub async fn drive<T>(&self, direction: Direction, attempt: impl FnMut(&dyn Channel) -> Result<T>) -> Result<T> {
+        self.drive_until(limit_of(&*self.shared.channel, direction), direction, attempt).await
+    }
+
+    /// As [`drive`](Self::drive), for a part of what has to be done by `limit` \[T1\].
+    async fn drive_until<T>(
         &self,
+        limit: Option<Instant>,
         direction: Direction,
         mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> Result<T> {
@@ -294,9 +301,14 @@ impl AioChannel {
         loop {
             poll_fn(|cx| waits.turn.poll(cx)).await;
             let calls = waits.calls();
-            match attempt(&*self.shared.channel) {
+            let attempted = {
+                let _within = Within::begin(limit);
+                attempt(&*self.shared.channel)
+            };
+            match attempted {
                 Err(error) if error.is_would_block() => {
-                    Ready { channel: self, direction, waiter: Waiter::after_attempt(calls), begins: false }.await?;
+                    Ready { channel: self, direction, waiter: Waiter::after_attempt(calls), begins: false, limit }
+                        .await?;
                 }
                 done => return done,
             }
@@ -312,8 +324,11 @@ impl AioChannel {
         mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> Poll<Result<T>> {
         let waits = self.shared.waits(direction);
+        // A call that begins now has the time to itself; one that waits already knows when that passes.
+        let mut limit = if waits.is_awaited() { None } else { limit_of(&*self.shared.channel, direction) };
         loop {
             ready!(waits.turn.poll(cx));
+            let _within = Within::begin(limit.take());
             let calls = waits.calls();
             match attempt(&*self.shared.channel) {
                 Err(error) if error.is_would_block() => {
@@ -377,9 +392,13 @@ impl AioChannel {
     /// # Cancel safety
     /// Not cancel safe.
     pub async fn read_all_eof(&self, buf: &mut [u8]) -> Result<bool> {
+        let limit = limit_of(&*self.shared.channel, Direction::Read);
         let mut done = 0;
         while let rest @ [_, ..] = &mut buf[done..] {
-            match self.read(rest).await.map_err(|error| error.with_bytes_done(done))? {
+            let read = self.drive_until(limit, Direction::Read, |channel| {
+                channel.readv_full(&mut [IoSliceMut::new(rest)], None, ReadFlags::DONT_WAIT)
+            });
+            match read.await.map_err(|error| error.with_bytes_done(done))? {
                 0 if done == 0 => return Ok(false),
                 0 => return Err(self.ended_early(done)),
                 count => done += count,
@@ -430,9 +449,13 @@ impl AioChannel {
     /// # Cancel safety
     /// Not cancel safe: nobody says how much was taken.
     pub async fn write_all(&self, buf: &[u8]) -> Result<()> {
+        let limit = limit_of(&*self.shared.channel, Direction::Write);
         let mut done = 0;
         while let rest @ [_, ..] = &buf[done..] {
-            match self.write(rest).await.map_err(|error| error.with_bytes_done(done))? {
+            let written = self.drive_until(limit, Direction::Write, |channel| {
+                channel.writev_full(&[IoSlice::new(rest)], &[], WriteFlags::DONT_WAIT)
+            });
+            match written.await.map_err(|error| error.with_bytes_done(done))? {
                 0 => {
                     let detail = "a write of a non-empty buffer took nothing";
                     let error = Error::new(ErrorKind::Internal, self.shared.channel.layer(), detail);
@@ -537,16 +560,19 @@ pub struct Ready<'a> {
     waiter: Waiter,
     /// It was not polled yet, and no attempt came before it.
     begins: bool,
+    /// When the call that it is a part of has taken too long.
+    limit: Option<Instant>,
 }
 
 impl Future for Ready<'_> {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let Self { channel, direction, waiter, begins } = &mut *self;
+        let Self { channel, direction, waiter, begins, limit } = &mut *self;
         if std::mem::take(begins) {
             ready!(channel.shared.waits(*direction).turn.poll(cx));
         }
+        let _within = Within::begin(*limit);
         channel.shared.poll_ready(waiter, cx, *direction)
     }
 }

@@ -126,7 +126,7 @@ impl EventLoop {
         self.handle.turn(&Until::Something, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// Takes turns until [`stop`](Self::stop).
+    /// Takes turns until [`stop`](LoopHandle::stop).
     ///
     /// # Errors
     /// As [`run_once`](Self::run_once).

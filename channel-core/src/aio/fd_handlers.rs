@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::polled::{Poll, Polled, Status};
 use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed, Timer};
-use crate::{Direction, Error, ErrorKind, Interest, Result};
+use crate::{Channel, Direction, Error, ErrorKind, Interest, Mode, Result};
 
 /// The two handlers of a leaf channel, one per direction, kept so that they can be changed and cleared.
 ///
@@ -105,6 +105,12 @@ impl OnFd {
         *self.pause() = Some(timer);
     }
 
+    /// Has the handler called at `limit`, unless the direction is over: whoever waits learns that the time has passed.
+    fn call_at(&self, limit: Option<Instant>) {
+        let over = self.polled.change(|status| status).contains(Status::OVER);
+        self.registration.call_at(limit.filter(|_| !over));
+    }
+
     fn pause(&self) -> MutexGuard<'_, Option<Timer>> {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,6 +138,7 @@ impl FdHandlers {
     pub fn change(
         &self,
         layer: &'static str,
+        mode: &Mode,
         polled: impl Fn(Direction) -> Option<Interest>,
         read: AioChange,
         write: AioChange,
@@ -176,6 +183,8 @@ impl FdHandlers {
             take(slot, &mut removed);
             if let (Some(new), Ok(())) = (new, &done) {
                 done = new.polled.settle();
+                mode.begin(direction);
+                new.call_at(mode.limit(direction));
                 if new.polled.is_always_due() {
                     new.registration.schedule();
                 }
@@ -194,8 +203,8 @@ impl FdHandlers {
 
     /// Notes a read or a write, at its end: a handler that was taken off its loop is put back. A `result` that is the end of
     /// the direction, 0 or an error that stays, takes its handler off, until another result shows that the direction goes on. One that is
-    /// a shortage of the system's takes it off for a moment.
-    pub fn called(&self, direction: Direction, result: &Result<usize>) {
+    /// a shortage of the system's takes it off for a moment. `mode` says when the handler is to be called although nothing happens.
+    pub fn called(&self, mode: &Mode, direction: Direction, result: &Result<usize>) {
         if !self.any.load(Ordering::Acquire) {
             return;
         }
@@ -216,8 +225,31 @@ impl FdHandlers {
                 } else {
                     there.polled.change(Status::called);
                 }
+                if towards == direction && mode.is_timed() {
+                    there.call_at(mode.limit(direction));
+                }
             }
         }
+    }
+
+    /// What [`Channel::set_read_timeout`] and [`Channel::set_write_timeout`] of a leaf do: [`Mode::set_timeout`], and a handler that is set
+    /// already knows of it.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for zero.
+    pub fn set_timeout(
+        &self,
+        channel: &dyn Channel,
+        mode: &Mode,
+        direction: Direction,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        mode.set_timeout(channel, direction, timeout)?;
+        let there = self.lock(direction).clone();
+        if let Some(there) = there.filter(|_| mode.is_timed()) {
+            there.call_at(mode.limit(direction));
+        }
+        Ok(())
     }
 
     /// Has the handler of `direction` run soon, if there is one.

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
+use std::time::Instant;
 
-use super::{AioContext, AioHandler, Callback};
+use super::{AioContext, AioHandler, Callback, Timer};
 use crate::{Error, ErrorKind, Result};
 
 /// One handler set on a channel: calls it one at a time, and never starts a call after [`remove`](Self::remove).
@@ -25,6 +26,16 @@ struct State {
     removed: bool,
     /// How many wait for the end of a call.
     waiting: usize,
+    /// A call to come although nothing happens.
+    alarm: Option<Box<Alarm>>,
+}
+
+/// When to call. The timer may be an earlier one, and looks again then: most calls come long before it, and move the time on.
+struct Alarm {
+    at: Instant,
+    set_to: Instant,
+    /// None as long as it is being set.
+    timer: Option<Timer>,
 }
 
 impl Registration {
@@ -107,6 +118,49 @@ impl Registration {
         }));
     }
 
+    /// Has the loop run this at that time, and at no other that was given before; `None` for never.
+    pub fn call_at(self: &Arc<Self>, at: Option<Instant>) {
+        let mut state = self.lock();
+        match (at, &mut state.alarm) {
+            (None, None) => return,
+            (Some(at), Some(alarm)) if alarm.set_to <= at => {
+                alarm.at = at;
+                return;
+            }
+            _ => {}
+        }
+        let alarm = at.filter(|_| !state.removed).map(|at| Box::new(Alarm { at, set_to: at, timer: None }));
+        let old = std::mem::replace(&mut state.alarm, alarm);
+        drop(state);
+        drop(old); // not under the lock, and neither is the next one set so: loops have locks of their own
+        let Some(at) = at else { return };
+        let this = Arc::downgrade(self);
+        let timer = Timer::set(self.context(), at, move || {
+            if let Some(this) = this.upgrade() {
+                this.ring();
+            }
+        });
+        let mut state = self.lock();
+        // It may have rung by now, or been set anew.
+        match &mut state.alarm {
+            Some(alarm) if alarm.set_to == at && alarm.timer.is_none() => alarm.timer = Some(timer),
+            _ => {
+                drop(state);
+                drop(timer);
+            }
+        }
+    }
+
+    /// The time of the alarm has come, or it was moved on.
+    fn ring(self: &Arc<Self>) {
+        let alarm = self.lock().alarm.take();
+        match alarm {
+            Some(alarm) if alarm.at > Instant::now() => self.call_at(Some(alarm.at)),
+            Some(_) => self.run(),
+            None => {}
+        }
+    }
+
     /// As [`schedule`](Self::schedule), unless this is called inside a call of the handler, which then knows already.
     pub(crate) fn tell(self: &Arc<Self>) {
         if self.lock().running != Some(thread::current().id()) {
@@ -116,7 +170,11 @@ impl Registration {
 
     /// No call of the handler starts after this returns. Does not wait for one that is running.
     pub fn remove(&self) {
-        self.lock().removed = true;
+        let mut state = self.lock();
+        state.removed = true;
+        let alarm = state.alarm.take();
+        drop(state);
+        drop(alarm);
     }
 
     /// Waits until no call is running; after [`remove`](Self::remove) none ever will be.

@@ -226,6 +226,12 @@ impl Waits {
         entered
     }
 
+    /// Whether somebody waits.
+    #[cfg(any(feature = "tokio", feature = "futures-io"))]
+    pub(super) fn is_awaited(&self) -> bool {
+        lock(&self.state).waiter != 0
+    }
+
     /// Gives the place up.
     pub(super) fn leave(&self, waiter: &mut Waiter) {
         if waiter.place == 0 {

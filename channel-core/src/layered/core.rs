@@ -333,6 +333,9 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             }
             answer = answer.with_deadline(self.silence(facts));
         }
+        if facts.contains(Facts::OPEN) {
+            answer = self.mode.limited(direction, answer);
+        }
         let handshake = if facts.contains(Facts::OPEN) { None } else { self.handshake_deadline.get() };
         answer.with_deadline(handshake.copied()).with_ticket(ticket.heeding(heeds))
     }
@@ -388,6 +391,11 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if facts.contains(Facts::CLOSE_READS) || facts.contains(Facts::BELOW_OPEN | Facts::READ_DONE) {
             self.handlers.arm_drain(&*self.inner, |direction| self.event(direction));
         }
+        if self.mode.is_timed() {
+            for direction in [Direction::Read, Direction::Write] {
+                self.handlers.call_at(direction, self.limit(facts, direction));
+            }
+        }
         let deadline = self.deadline(facts);
         if deadline.is_some() || facts.contains(Facts::TIMED) {
             self.facts.set(Facts::TIMED, deadline.is_some());
@@ -417,6 +425,16 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     /// Removes all handlers, here and below, for good. Dropping what is returned may run anything.
     pub(super) fn remove_handlers(&self) -> Removed {
         self.handlers.remove_all(&*self.inner)
+    }
+
+    /// When the handler of `direction` is to be called because the time of a call has passed.
+    fn limit(&self, facts: Facts, direction: Direction) -> Option<Instant> {
+        let over = match direction {
+            Direction::Read => Facts::READ_DONE,
+            Direction::Write => Facts::WRITE_DONE,
+        };
+        let runs = facts.contains(Facts::OPEN) && !facts.intersects(over | Facts::CLOSING | Facts::CLOSED);
+        if runs { self.mode.limit(direction) } else { None }
     }
 
     /// When the limit runs out that is running now.

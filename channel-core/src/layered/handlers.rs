@@ -223,6 +223,13 @@ impl Handlers {
         }
     }
 
+    /// Has the handler of `direction` run at that time, if nothing runs it before that moves the time on.
+    pub(super) fn call_at(&self, direction: Direction, at: Option<Instant>) {
+        if let Some(registration) = self.registration(direction) {
+            registration.call_at(at);
+        }
+    }
+
     /// `close` begins: it waits where the driver is now, and no more where reads and writes waited.
     pub(super) fn begin_close(&self, inner: &dyn Channel) {
         let mut slots = self.lock();

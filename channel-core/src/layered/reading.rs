@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::core::Core;
 use super::engine::{Advance, Decoded, Decoder, Encoder, Ending, Handshake, Sink, Stopped};
 use super::state::Facts;
-use crate::{Buffer, Channel, Error, ErrorKind, Features, ReadFlags, Result};
+use crate::{Buffer, Channel, Direction, Error, ErrorKind, Features, ReadFlags, Result};
 
 /// What the reading side's lock guards.
 pub(super) struct Reader<D, E> {
@@ -298,7 +298,9 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                 Phase::Opening(handshake) => handshake,
                 Phase::Leaving(..) => return self.leave(core, deadline),
                 Phase::Open(_) => {
-                    core.facts.set(Facts::OPEN, true); // the channel below had to be opened
+                    if !core.facts.has(Facts::OPEN) {
+                        opens(core); // the channel below had to be opened
+                    }
                     return Ok(());
                 }
                 Phase::Failed => {
@@ -367,7 +369,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             core.facts.set(Facts::HELD, !self.input.is_empty());
             self.input.shrink(FEW);
             core.facts.set(Facts::SHAKES_HANDS, matches!(core.ending, Ending::ClosingHandshake { .. }));
-            core.facts.set(Facts::OPEN, true);
+            opens(core);
         }
         Ok(())
     }
@@ -430,6 +432,13 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         }
         self.more = false;
     }
+}
+
+/// The time before data is over, and that of calls begins.
+fn opens<D: Decoder, E: Encoder>(core: &Core<D, E>) {
+    core.mode.begin(Direction::Read);
+    core.mode.begin(Direction::Write);
+    core.facts.set(Facts::OPEN, true);
 }
 
 /// What one attempt came to.

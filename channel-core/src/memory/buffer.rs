@@ -5,11 +5,11 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
-    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Name, ReadFlags, Readiness, Removed, Result,
-    Shutdown, WriteFlags, check_read, check_write,
+    AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Mode, Name, ReadFlags, Readiness, Removed,
+    Result, Shutdown, WriteFlags, check_read, check_write,
 };
 
 /// Bytes in memory with a position that reads, writes and seeks share, as with a file. Never waits.
@@ -18,6 +18,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct BufferChannel {
     name: Name,
+    mode: Mode,
     state: Mutex<State>,
     handlers: FdHandlers,
 }
@@ -171,7 +172,25 @@ impl Channel for BufferChannel {
         self.open("flush").map(drop)
     }
 
-    fn set_blocking(&self, _: bool) {}
+    fn set_blocking(&self, blocking: bool) {
+        self.mode.set_blocking(blocking);
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
+    }
+
+    fn read_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Read)
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Write)
+    }
 
     fn take_over(&self) {}
 
@@ -227,7 +246,7 @@ impl Channel for BufferChannel {
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         drop(self.open("set_aio_fd_handler")?);
-        self.handlers.change(self.layer(), |_| None, read, write)
+        self.handlers.change(self.layer(), &self.mode, |_| None, read, write)
     }
 
     fn handshake(&self) -> Result<()> {
@@ -263,6 +282,14 @@ mod tests {
         buffer.read_all(&mut rest).unwrap();
         assert_eq!(&rest, b"ello world");
         assert_eq!(buffer.read(&mut rest).unwrap(), 0);
+    }
+
+    #[test]
+    fn nothing_is_written_behind_the_end() {
+        let buffer = BufferChannel::from_bytes(b"whole".to_vec());
+        buffer.close_write().unwrap();
+        assert_eq!(buffer.write(b"more").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(buffer.to_bytes(), b"whole");
     }
 
     #[test]

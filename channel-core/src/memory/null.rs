@@ -5,17 +5,18 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
-    AioChange, Channel, Direction, Error, FdHandlers, Features, Name, ReadFlags, Readiness, Removed, Result, Shutdown,
-    WriteFlags, check_read, check_write,
+    AioChange, Channel, Direction, Error, FdHandlers, Features, Mode, Name, ReadFlags, Readiness, Removed, Result,
+    Shutdown, WriteFlags, check_read, check_write,
 };
 
 /// Reads end at once, writes vanish, seeks go nowhere; after `close` both fail. Never waits.
 #[derive(Debug, Default)]
 pub struct NullChannel {
     name: Name,
+    mode: Mode,
     closed: AtomicBool,
     ended: AtomicBool,
     handlers: FdHandlers,
@@ -93,7 +94,25 @@ impl Channel for NullChannel {
         self.open("flush")
     }
 
-    fn set_blocking(&self, _: bool) {}
+    fn set_blocking(&self, blocking: bool) {
+        self.mode.set_blocking(blocking);
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
+    }
+
+    fn read_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Read)
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Write)
+    }
 
     fn take_over(&self) {}
 
@@ -132,7 +151,7 @@ impl Channel for NullChannel {
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.open("set_aio_fd_handler")?;
-        self.handlers.change(self.layer(), |_| None, read, write)
+        self.handlers.change(self.layer(), &self.mode, |_| None, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -250,14 +250,14 @@ impl Channel for MemoryChannel {
         }
         let peek = flags.contains(ReadFlags::MSG_PEEK);
         let mut peeked = 0;
-        let count = self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), None, || {
+        let count = self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), || {
             self.try_read(&mut |bytes| {
                 peeked = scatter(bytes, bufs);
                 if peek { 0 } else { peeked }
             })
         });
         let result = count.map(|count| if peek { peeked } else { count });
-        self.handlers.called(Direction::Read, &result);
+        self.handlers.called(&self.mode, Direction::Read, &result);
         result
     }
 
@@ -267,8 +267,8 @@ impl Channel for MemoryChannel {
             return Ok(0);
         }
         let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
-        let result = self.mode.run(self, Direction::Write, dont_wait, None, || self.try_write(bufs));
-        self.handlers.called(Direction::Write, &result);
+        let result = self.mode.run(self, Direction::Write, dont_wait, || self.try_write(bufs));
+        self.handlers.called(&self.mode, Direction::Write, &result);
         result
     }
 
@@ -278,6 +278,22 @@ impl Channel for MemoryChannel {
 
     fn set_blocking(&self, blocking: bool) {
         self.mode.set_blocking(blocking);
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
+    }
+
+    fn read_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Read)
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Write)
     }
 
     fn take_over(&self) {}
@@ -313,13 +329,13 @@ impl Channel for MemoryChannel {
     }
 
     fn readiness(&self, direction: Direction) -> Readiness {
-        Readiness::wait_for(self.event(direction), Direction::Read)
+        self.mode.limited(direction, Readiness::wait_for(self.event(direction), Direction::Read))
     }
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.open("set_aio_fd_handler")?;
         let polled = |direction| Some(Interest { fd: Arc::clone(self.event(direction)), direction: Direction::Read });
-        self.handlers.change(self.layer(), polled, read, write)
+        self.handlers.change(self.layer(), &self.mode, polled, read, write)
     }
 
     fn handshake(&self) -> Result<()> {
@@ -332,8 +348,9 @@ impl Channel for MemoryChannel {
             asked = true;
             take(bytes)
         });
+        let result = self.mode.note(self, Direction::Read, result);
         // What was lent is progress, even if none of it was taken.
-        self.handlers.called(Direction::Read, if asked { &Ok(1) } else { &result });
+        self.handlers.called(&self.mode, Direction::Read, if asked { &Ok(1) } else { &result });
         result
     }
 

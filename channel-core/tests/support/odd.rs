@@ -8,9 +8,11 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use channel_core::{AioChange, Channel, Direction, Error, Features, ReadFlags, Readiness, Removed, Result, WriteFlags};
+use channel_core::{
+    AioChange, Channel, Direction, Error, ErrorKind, Features, ReadFlags, Readiness, Removed, Result, WriteFlags,
+};
 
 /// What happens once, in the middle of something, as another thread may make it happen.
 pub(crate) type Happens = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
@@ -25,6 +27,8 @@ enum Oddity {
     NoCloseWrite,
     NoClose,
     BeforeFlush(Happens),
+    Endless,
+    ReadFails(ErrorKind),
 }
 
 /// A channel whose output has no polite end.
@@ -40,6 +44,16 @@ pub(crate) fn unclosing(inner: Box<dyn Channel>) -> Odd {
 /// A channel in whose next `flush` something happens.
 pub(crate) fn interrupted(inner: Box<dyn Channel>, happens: &Happens) -> Odd {
     Odd { inner, oddity: Oddity::BeforeFlush(Arc::clone(happens)) }
+}
+
+/// A channel whose peer never stops sending.
+pub(crate) fn endless(inner: Box<dyn Channel>) -> Odd {
+    Odd { inner, oddity: Oddity::Endless }
+}
+
+/// A channel whose reads fail.
+pub(crate) fn unreadable(inner: Box<dyn Channel>, kind: ErrorKind) -> Odd {
+    Odd { inner, oddity: Oddity::ReadFails(kind) }
 }
 
 impl fmt::Debug for Odd {
@@ -59,8 +73,12 @@ impl Channel for Odd {
         self.inner.set_name(name);
     }
     fn features(&self) -> Features {
-        let lacks = matches!(self.oddity, Oddity::NoCloseWrite);
-        self.inner.features() - if lacks { Features::CLOSE_WRITE } else { Features::empty() }
+        let lacks = match self.oddity {
+            Oddity::NoCloseWrite => Features::CLOSE_WRITE,
+            Oddity::Endless | Oddity::ReadFails(_) => Features::READ_BUF,
+            _ => Features::empty(),
+        };
+        self.inner.features() - lacks
     }
     fn why_not(&self, feature: Features) -> Option<String> {
         let lacks = matches!(self.oddity, Oddity::NoCloseWrite) && feature == Features::CLOSE_WRITE;
@@ -75,7 +93,11 @@ impl Channel for Odd {
         fds: Option<&mut Vec<OwnedFd>>,
         flags: ReadFlags,
     ) -> Result<usize> {
-        self.inner.readv_full(bufs, fds, flags)
+        match self.oddity {
+            Oddity::Endless => Ok(bufs.iter().map(|buf| buf.len()).sum()),
+            Oddity::ReadFails(kind) => Err(Error::new(kind, "odd", "on purpose").during("read")),
+            _ => self.inner.readv_full(bufs, fds, flags),
+        }
     }
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
         self.inner.writev_full(bufs, fds, flags)
@@ -89,6 +111,22 @@ impl Channel for Odd {
     }
     fn set_blocking(&self, blocking: bool) {
         self.inner.set_blocking(blocking);
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.inner.set_read_timeout(timeout)
+    }
+
+    fn read_timeout(&self) -> Option<Duration> {
+        self.inner.read_timeout()
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.inner.set_write_timeout(timeout)
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.inner.write_timeout()
     }
 
     fn take_over(&self) {

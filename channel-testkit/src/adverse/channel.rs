@@ -6,7 +6,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use channel_core::{
     AioChange, Channel, Direction, Error, ErrorKind, Features, Mode, Name, ReadFlags, Readiness, Removed, Result,
@@ -107,7 +107,7 @@ impl Adverse {
         if !self.mode.is_blocking() || self.corked.load(Ordering::Relaxed) || self.inner.next_layer().is_none() {
             return;
         }
-        match self.mode.run(self, Direction::Write, false, None, || self.inner.flush()) {
+        match self.mode.run(self, Direction::Write, false, || self.inner.flush()) {
             Err(error) if !error.is_passing() => {
                 // The bytes are taken, so this call succeeds all the same; the first failure is the one to tell.
                 let _ = self.lost.set(error);
@@ -118,9 +118,12 @@ impl Adverse {
 
     /// A call that moves no bytes, as often as the mode asks for.
     fn step(&self, call: Call, pass: impl Fn(&dyn Channel) -> Result<()>) -> Result<()> {
-        let done = self.mode.run(self, call.direction(), false, None, || {
-            self.attempt(call, false, |_, _| pass(&*self.inner).map(|()| Passed::Did(0)))
-        });
+        let attempt = || self.attempt(call, false, |_, _| pass(&*self.inner).map(|()| Passed::Did(0)));
+        let done = match call {
+            Call::Handshake => self.mode.run_until(self, call.direction(), false, None, attempt),
+            _ => self.mode.run(self, call.direction(), false, attempt),
+        };
+        self.timed(call.direction(), &done);
         self.told(call.operation(), done).map(|_| ())
     }
 
@@ -134,7 +137,7 @@ impl Adverse {
             // Nothing to do, or something to refuse: the inner channel's business.
             return self.inner.readv_full(bufs, fds, inner_flags);
         }
-        self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), None, || {
+        let read = self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), || {
             self.attempt(Call::Read, !peeks, |most, flip| {
                 let count = self.inner.readv_full(&mut cut_mut(bufs, most), fds.as_deref_mut(), inner_flags)?;
                 if count == 0 {
@@ -145,7 +148,9 @@ impl Adverse {
                 }
                 Ok(Passed::Did(count))
             })
-        })
+        });
+        self.timed(Direction::Read, &read);
+        read
     }
 
     fn write(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
@@ -160,7 +165,7 @@ impl Adverse {
             return self.inner.writev_full(bufs, fds, inner_flags);
         }
         let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
-        let written = self.mode.run(self, Direction::Write, dont_wait, None, || {
+        let written = self.mode.run(self, Direction::Write, dont_wait, || {
             self.attempt(Call::Write, true, |most, flip| {
                 let mut changed = [0];
                 let mut cut = cut(bufs, most);
@@ -170,7 +175,9 @@ impl Adverse {
                 }
                 self.inner.writev_full(&cut, fds, inner_flags).map(Passed::Did)
             })
-        })?;
+        });
+        self.timed(Direction::Write, &written);
+        let written = written?;
         // A flush of zero-copy writes waits until the pages are free again, which a write does not.
         if !dont_wait && !flags.contains(WriteFlags::ZERO_COPY) {
             self.drain();
@@ -230,6 +237,8 @@ impl Adverse {
         // Both, before anything is changed: one of them may be refused.
         let read = read.resolve(reading.as_ref().map(|there| there.handler()), self.kind.layer)?;
         let write = write.resolve(writing.as_ref().map(|there| there.handler()), self.kind.layer)?;
+        let sets = |change: &AioChange| matches!(change, AioChange::Set(_));
+        let set = [(Direction::Read, sets(&read)), (Direction::Write, sets(&write))];
         let mut change = |read, write| {
             let forward = |read| self.inner.set_aio_fd_handler(read, AioChange::Keep);
             self.reading.change(&mut reading, read, &mut removed, forward)?;
@@ -242,7 +251,27 @@ impl Adverse {
             let _ = change(AioChange::Clear, AioChange::Clear);
         }
         drop((reading, writing));
+        for (direction, set) in set {
+            if set {
+                self.mode.begin(direction);
+                self.lane(direction).call_at(self.mode.limit(direction));
+            }
+        }
         result.map(|()| removed)
+    }
+
+    fn set_timeout(&self, method: &'static str, direction: Direction, timeout: Option<Duration>) -> Result<()> {
+        let result = self.mode.set_timeout(self, direction, timeout);
+        self.lane(direction).call_at(self.mode.limit(direction));
+        self.noted(Called::new(method), |()| 0, result)
+    }
+
+    /// What a handler that is set learns of a call: when the time of the next has passed. The end has no time.
+    fn timed(&self, direction: Direction, result: &Result<usize>) {
+        if self.mode.is_timed() {
+            let over = matches!(result, Ok(0)) || result.as_ref().is_err_and(|error| !error.is_passing());
+            self.lane(direction).call_at(self.mode.limit(direction).filter(|_| !over));
+        }
     }
 
     fn unsupported(&self) -> Error {
@@ -331,6 +360,22 @@ impl Channel for Adverse {
         self.mode.set_blocking(blocking);
     }
 
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.set_timeout("set_read_timeout", Direction::Read, timeout)
+    }
+
+    fn read_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Read)
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.set_timeout("set_write_timeout", Direction::Write, timeout)
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.mode.timeout(Direction::Write)
+    }
+
     fn take_over(&self) {
         self.inner.take_over();
     }
@@ -386,7 +431,8 @@ impl Channel for Adverse {
         if self.lane(direction).is_due() && !self.closed.load(Ordering::Acquire) {
             return Readiness::Ready;
         }
-        self.lane(direction).held_up().unwrap_or_else(|| self.inner.readiness(direction))
+        let answer = self.lane(direction).held_up().unwrap_or_else(|| self.inner.readiness(direction));
+        if self.closed.load(Ordering::Acquire) { answer } else { self.mode.limited(direction, answer) }
     }
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
@@ -401,7 +447,8 @@ impl Channel for Adverse {
     }
 
     fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        let result = self.lend(take);
+        let result = self.mode.note(self, Direction::Read, self.lend(take));
+        self.timed(Direction::Read, &result);
         self.noted(Called::new("with_read_buf"), |count| *count, self.told("read", result))
     }
 

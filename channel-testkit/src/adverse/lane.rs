@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use channel_core::{AioChange, AioHandler, Channel, Direction, Readiness, Registration, Removed, Result};
 
@@ -142,6 +143,14 @@ impl Lane {
             new.schedule();
         }
         Ok(())
+    }
+
+    /// Has the handler called at that time.
+    pub(super) fn call_at(&self, at: Option<Instant>) {
+        let registration = lock(&self.registration).clone();
+        if let Some(registration) = registration {
+            registration.call_at(at);
+        }
     }
 
     /// No call of the handler starts after this.

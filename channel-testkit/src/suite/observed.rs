@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use channel_core::{
     AioChange, Channel, Direction, ErrorKind, Features, ReadFlags, Readiness, Removed, Result, Shutdown, WriteFlags,
@@ -205,6 +205,22 @@ impl Channel for Observed {
 
     fn set_blocking(&self, blocking: bool) {
         self.inner.set_blocking(blocking);
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.inner.set_read_timeout(timeout)
+    }
+
+    fn read_timeout(&self) -> Option<Duration> {
+        self.inner.read_timeout()
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.inner.set_write_timeout(timeout)
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.inner.write_timeout()
     }
 
     fn take_over(&self) {

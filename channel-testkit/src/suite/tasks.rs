@@ -143,7 +143,7 @@ pub(super) fn poll_once<F: Future>(home: &Arc<Recorder>, future: Pin<&mut F>) ->
 }
 
 /// A future that the test polls by hand.
-struct Polling<'a, T> {
+pub(super) struct Polling<'a, T> {
     future: Pin<Box<dyn Future<Output = T> + 'a>>,
     /// The loop of the thread, while the future is polled. Not longer: the suite may have tasks of its own.
     home: Option<Arc<Recorder>>,
@@ -165,7 +165,7 @@ impl<'a, T> Polling<'a, T> {
         Self { future: Box::pin(future), home: None, woken: Arc::default() }
     }
 
-    fn on(home: &Arc<Recorder>, future: impl Future<Output = T> + 'a) -> Self {
+    pub(super) fn on(home: &Arc<Recorder>, future: impl Future<Output = T> + 'a) -> Self {
         Self { home: Some(Arc::clone(home)), ..Self::new(future) }
     }
 
@@ -195,13 +195,13 @@ impl<'a, T> Polling<'a, T> {
 
     /// Polls it each time it is woken, until it is done.
     #[track_caller]
-    fn run(&mut self, recorder: &Recorder, setup: &Setup, what: &str) -> T {
+    pub(super) fn run(&mut self, recorder: &Recorder, setup: &Setup, what: &str) -> T {
         self.run_while(recorder, setup, what, &mut || ())
     }
 
     /// As [`run`](Self::run), and does something after each turn.
     #[track_caller]
-    fn run_while(&mut self, recorder: &Recorder, setup: &Setup, what: &str, also: &mut dyn FnMut()) -> T {
+    pub(super) fn run_while(&mut self, recorder: &Recorder, setup: &Setup, what: &str, also: &mut dyn FnMut()) -> T {
         let mut patience = setup.waiting();
         loop {
             if let Some(done) = self.poll() {

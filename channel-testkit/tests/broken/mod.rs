@@ -8,7 +8,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use channel_core::{AioChange, Channel, Direction, Features, ReadFlags, Readiness, Removed, Result, WriteFlags};
 
@@ -93,6 +93,10 @@ mutant! {
     writev_full => on_write(bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize>;
     flush => on_flush() -> Result<()>;
     set_blocking => on_set_blocking(blocking: bool) -> Nothing;
+    set_read_timeout => on_set_read_timeout(timeout: Option<Duration>) -> Result<()>;
+    read_timeout => on_read_timeout() -> Option<Duration>;
+    set_write_timeout => on_set_write_timeout(timeout: Option<Duration>) -> Result<()>;
+    write_timeout => on_write_timeout() -> Option<Duration>;
     take_over => on_take_over() -> Nothing;
     set_delay => on_set_delay(delay: bool) -> Nothing;
     set_cork => on_set_cork(cork: bool) -> Nothing;

@@ -268,7 +268,7 @@ fn bytes_arrive_once_and_in_order_however_they_are_cut() {
                     assert_eq!((first, &payload[..]), (0x8a, &b"are you there"[..]));
                     let notes = end.shared.lock();
                     assert_eq!(notes.peer_close, Some(CloseFrame::new(3001, "bye")));
-                    assert_eq!(notes.pong_seen.unwrap().as_slice(), b"pong");
+                    assert_eq!(notes.pong_seen.as_ref().unwrap().as_slice(), b"pong");
                 }
                 let mut end = End::new(us);
                 for byte in &wire {
@@ -570,8 +570,15 @@ fn what_pings_and_pongs_carry_is_not_shown() {
     let mut payload = ControlPayload::default();
     payload.extend(b"secret");
     let shared = Shared::default();
-    shared.lock().ask_for_ping(payload).unwrap();
+    shared.lock().ask_for_ping(payload.clone()).unwrap();
     shared.lock().pong_seen = Some(payload);
     let shown = format!("{shared:?}");
     assert!(!shown.contains("115, 101") && shown.contains("len: 6"), "{shown}");
+}
+
+#[test]
+fn a_stream_that_failed_ends_as_it_failed() {
+    let mut end = End::new(Role::Client);
+    let failed = end.hear(&[0xff; 20], 7, false).unwrap_err();
+    assert_eq!(end.decoder.end(0).unwrap_err().to_string(), failed.to_string());
 }

@@ -281,6 +281,18 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_is_done_is_not_listed_any_more_nor_one_of_a_loop_that_has_gone() {
+        let inbox = Inbox::new().unwrap();
+        let done = inbox.next_task();
+        inbox.list_task(done, Waker::noop().clone());
+        inbox.forget_task(done);
+        assert!(inbox.lock().tasks.is_empty());
+        inbox.close();
+        inbox.list_task(inbox.next_task(), Waker::noop().clone());
+        assert!(inbox.lock().tasks.is_empty());
+    }
+
+    #[test]
     fn a_later_timer_ends_no_sleep() {
         let inbox = Inbox::new().unwrap();
         inbox.set_timer(Instant::now() + Duration::from_secs(60), Box::new(|| ()));
