@@ -58,13 +58,17 @@ fn tasks_that_close_leave_a_loop_along_with_their_channel() {
     let (aio, event_loop) = (AioChannel::new(near), EventLoop::new().unwrap());
     let attached = aio.attach(event_loop.handle()).unwrap();
     let mut closing = pin!(aio.close());
-    let mut cx = Context::from_waker(Waker::noop());
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut cx = Context::from_waker(&waker);
     let none = || format!("{event_loop:?}").contains("descriptors: 0");
     assert!(closing.as_mut().poll(&mut cx).is_pending());
     assert!(!none(), "{event_loop:?}");
     let detached = attached.detach().unwrap();
     assert!(none(), "{event_loop:?}");
+    woken.take();
     let _attached = detached.attach(event_loop.handle());
+    assert!(woken.take(), "not woken on its new loop");
     assert!(closing.as_mut().poll(&mut cx).is_pending());
     assert!(!none(), "{event_loop:?}");
 }

@@ -322,3 +322,13 @@ fn a_handler_is_called_at_its_time_though_the_timer_runs_before_it_is_noted_and_
     }
     assert_eq!(calls.load(Ordering::Relaxed), 2, "it was removed");
 }
+
+#[test]
+fn a_pause_that_is_begun_anew_goes_on() {
+    let (recorder, counts) = (Recorder::new(), Arc::<Counts>::default());
+    let (handlers, _channels) = due(recorder.clone(), &counts);
+    for _ in 0..2 {
+        handlers.pause(Direction::Read, Instant::now() + Duration::from_secs(3600));
+    }
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "calls of a handler that is paused");
+}

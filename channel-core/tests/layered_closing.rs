@@ -10,6 +10,7 @@ use std::io::IoSlice;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use buffers::assert_none_holds_a_buffer;
@@ -18,6 +19,7 @@ use channel_core::{
     AioChange, AioHandler, Buffer, Channel, ChannelExt, Condition, Error, ErrorKind, EventLoop, Layered, Limits,
     MemoryChannel, Result, WriteFlags,
 };
+use channel_testkit::asleep::asleep;
 use channel_testkit::{child, watchdog};
 use odd::{endless, unclosing};
 use support::{FullStop, Plain, plain};
@@ -212,4 +214,17 @@ fn a_layer_over_one_that_was_refused_owes_its_peer_no_end() {
     near.set_blocking(false);
     assert_eq!(near.handshake().unwrap_err().kind(), ErrorKind::Refused);
     near.close().unwrap();
+}
+
+#[test]
+fn a_write_under_way_ends_with_the_linger_of_a_close_that_nobody_repeats() {
+    watchdog::run("a close that is given up", || {
+        let (near, _far) = lingering(Duration::from_millis(50));
+        thread::scope(|scope| {
+            let writing = asleep(scope, || near.write(&[7; 1000]));
+            near.set_blocking(false);
+            assert!(near.close().unwrap_err().is_would_block());
+            assert_eq!(writing.join().unwrap().unwrap(), 1000, "they were taken before close began");
+        });
+    });
 }

@@ -140,3 +140,14 @@ fn a_timeout_of_a_channel_that_a_layer_has_taken_is_none_of_the_layers() {
     assert_eq!(near.next_layer().unwrap().read_timeout(), None);
     assert!(!near.wait(Direction::Read, Some(Duration::from_millis(10))).unwrap());
 }
+
+#[test]
+fn where_calls_wait_no_time_runs_between_them() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let timed = |near: &dyn Channel| {
+        near.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        assert!(!near.wait(Direction::Read, Some(Duration::from_millis(20))).unwrap(), "{near:?} is ready");
+    };
+    timed(&near);
+    timed(&plain("plain", near));
+}

@@ -1,5 +1,7 @@
 //! Reading where the amounts do not match: what comes out is neither lost, nor doubled, nor left inside.
 
+#[path = "support/odd.rs"]
+mod odd;
 mod support;
 
 use std::io::IoSliceMut;
@@ -7,6 +9,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
 use channel_core::{Channel, ChannelExt, Direction, ErrorKind, Layered, Limits, MemoryChannel, ReadFlags, Result};
+use odd::endless;
 use support::Plain;
 
 /// Makes four bytes of each, and keeps what the caller has no room for.
@@ -144,4 +147,30 @@ fn a_call_over_what_carries_nothing_ends_before_all_of_that_is_decoded() {
         calls += 1;
     }
     assert!((30..200).contains(&calls), "{calls} calls for 60,000 units");
+}
+
+/// Units of one byte that carry nothing.
+struct Empties;
+
+impl Decoder for Empties {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let taken = input.iter().take_while(|_| sink.begin_unit()).count();
+        let stopped = if taken < input.len() { Stopped::SinkFull } else { Stopped::NeedInput };
+        Ok(Decoded { consumed: taken, stopped, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_call_whose_turn_is_over_reads_no_further() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let (recorded, log) = channel_testkit::adverse::record(Box::new(endless(Box::new(near))));
+    let near = Layered::open("empties", recorded, Empties, Plain, Limits::default());
+    near.set_blocking(false);
+    assert!(near.read(&mut [0]).unwrap_err().is_would_block());
+    assert_eq!(log.of("readv_full").len(), 1);
+    assert!(near.readiness(Direction::Read).is_ready(), "there is more");
 }

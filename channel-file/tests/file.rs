@@ -12,6 +12,7 @@ use channel_core::{AioChange, AioHandler, Channel, ChannelExt, Direction, ErrorK
 use channel_file::FileChannel;
 use channel_testkit::{child, fds, recording::Recorder, watchdog};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, mknodat};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 /// A path of its own for one test, removed afterwards.
 struct Path(PathBuf);
@@ -211,4 +212,12 @@ fn a_file_has_the_name_that_was_set_and_lets_go_of_its_handlers_when_it_is_close
     file.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
     file.close().unwrap();
     assert_eq!(Arc::strong_count(&held), 1, "what the handler captured is kept");
+}
+
+#[test]
+fn an_adopted_descriptor_is_closed_on_exec() {
+    let path = Path::new();
+    let file = File::create(&path.0).unwrap();
+    fcntl_setfd(&file, FdFlags::empty()).unwrap();
+    fds::assert_cloexec(FileChannel::from_file(file).unwrap().file().unwrap());
 }

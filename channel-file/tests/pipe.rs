@@ -328,3 +328,12 @@ fn a_pipe_that_is_only_read_says_why_its_output_has_no_end() {
         assert_eq!(pipe.why_not(feature).as_deref(), Some("there is no pipe to write to"));
     }
 }
+
+#[test]
+fn adopted_ends_are_closed_on_exec() {
+    let (read, write) = pipe_with(PipeFlags::empty()).unwrap();
+    let channel = PipeChannel::from_fds(Some(read), Some(write)).unwrap();
+    for end in [channel.read_end(), channel.write_end()] {
+        assert!(fcntl_getfd(end.unwrap()).unwrap().contains(FdFlags::CLOEXEC));
+    }
+}

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use channel_core::{AioChange, AioHandler, ChannelExt, ErrorKind, describe, enter_context};
+use channel_core::{AioChange, AioHandler, ChannelExt, ErrorKind, EventLoop, describe, enter_context};
 use channel_socket::{AioListener, SocketAddress, SocketChannel, SocketListener};
 use channel_testkit::recording::Recorder;
 use channel_testkit::{child, fds, watchdog};
@@ -348,4 +348,22 @@ fn tasks_that_gave_up_accepting_leave_no_wakers() {
         assert!(pin!(listener.accept()).poll(&mut Context::from_waker(&waker)).is_pending());
     }
     assert_eq!(Arc::strong_count(&woken), 1, "references to tasks that are gone");
+}
+
+#[test]
+fn of_two_tasks_that_accept_each_is_woken() {
+    watchdog::run("two tasks that accept", || {
+        let listener = SocketListener::bind(&SocketAddress::Inet("127.0.0.1:0".parse().unwrap())).unwrap();
+        let address = listener.local_address().clone();
+        let (listener, event_loop) = (Arc::new(AioListener::new(listener)), EventLoop::new().unwrap());
+        let accepting = [(); 2].map(|()| {
+            let listener = Arc::clone(&listener);
+            event_loop.spawn(async move { listener.accept().await })
+        });
+        while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+        let _clients = [(); 2].map(|()| SocketChannel::connect(&address).unwrap());
+        for accepted in accepting {
+            event_loop.block_on(accepted).unwrap().unwrap().unwrap();
+        }
+    });
 }
