@@ -59,6 +59,12 @@ thread_local! {
     static WHOLE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
+/// When a call that may take `timeout` from now on has taken too long, alone or as a part.
+fn ends(timeout: Duration, now: Instant) -> Instant {
+    let alone = now + timeout; // no clock here can tell more than three centuries
+    WHOLE.get().map_or(alone, |whole| whole.min(alone))
+}
+
 /// Until this is dropped, calls made on this thread are parts of one that has to be done by then: an `_all` form, or a task's.
 pub(crate) struct Within {
     outer: Option<Instant>,
@@ -154,8 +160,7 @@ impl Mode {
     pub fn begin(&self, direction: Direction) {
         let clock = self.clock(direction);
         if let Some((clock, timeout)) = clock.and_then(|clock| Some((clock, clock.timeout()?))) {
-            let limit = WHOLE.get().or_else(|| Instant::now().checked_add(timeout));
-            limit.into_iter().for_each(|limit| clock.pass_at(limit));
+            clock.pass_at(ends(timeout, Instant::now()));
         }
     }
 
@@ -167,7 +172,7 @@ impl Mode {
     #[must_use]
     pub fn deadline(&self, direction: Direction) -> Option<Instant> {
         let timeout = self.timeout(direction).filter(|_| self.is_blocking())?;
-        WHOLE.get().or_else(|| Instant::now().checked_add(timeout))
+        Some(ends(timeout, Instant::now()))
     }
 
     /// Notes what a call came to, and has one that would block say that the time has passed, once, if it has and calls do not wait. What
@@ -179,18 +184,14 @@ impl Mode {
         let Some(clock) = self.clock(direction) else { return result };
         let Some(timeout) = clock.timeout().filter(|_| !self.is_blocking()) else { return result };
         let now = Instant::now();
-        let mut next = now.checked_add(timeout);
-        let mut result = result;
-        if result.as_ref().is_err_and(Error::is_would_block) {
-            let passes = WHOLE.get().unwrap_or_else(|| clock.passes());
-            if passes <= now {
-                result = Err(Error::timed_out(direction, channel.layer()).on(channel.name()));
-            } else {
-                next = Some(passes);
-            }
+        if !result.as_ref().is_err_and(Error::is_would_block) {
+            clock.pass_at(now + timeout);
+            return result;
         }
-        next.into_iter().for_each(|next| clock.pass_at(next));
-        result
+        let passes = if WHOLE.get().is_some() { ends(timeout, now) } else { clock.passes() };
+        let has_passed = passes <= now;
+        clock.pass_at(if has_passed { now + timeout } else { passes });
+        if has_passed { Err(Error::timed_out(direction, channel)) } else { result }
     }
 
     /// Runs `attempt` until it gives anything but would-block, waiting in between for `channel` to be ready in
@@ -198,7 +199,7 @@ impl Mode {
     ///
     /// # Errors
     /// What `attempt` fails with; [`ErrorKind::Busy`] where another thread already waits in this direction;
-    /// [`ErrorKind::TimedOut`] when the time has passed.
+    /// [`ErrorKind::TimedOut`] when the time has passed. Which call that was is for the caller to add ([`Error::during`]).
     pub fn run<T>(
         &self,
         channel: &dyn Channel,
@@ -230,17 +231,12 @@ impl Mode {
             _ => return first,
         }
         let Some(_turn) = self.begin_wait(direction) else {
-            let operation = match direction {
-                Direction::Read => "read",
-                Direction::Write => "write",
-            };
             let detail = "a channel has one reader and one writer at a time";
-            let error = Error::new(ErrorKind::Busy, channel.layer(), detail);
-            return Err(error.during(operation).on(channel.name()));
+            return Err(Error::new(ErrorKind::Busy, channel.layer(), detail).on(channel.name()));
         };
         loop {
             if !channel.readiness(direction).block(deadline)? {
-                return Err(Error::timed_out(direction, channel.layer()).on(channel.name()));
+                return Err(Error::timed_out(direction, channel));
             }
             match attempt() {
                 Err(error) if error.is_would_block() => {}

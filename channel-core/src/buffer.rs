@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// A queue of bytes in one piece: filled at the back, consumed at the front.
 ///
 /// Storage comes from a shared pool when the first byte is put in and goes back with [`release`](Self::release), so that an
-/// idle connection holds none; a thread keeps two pieces at hand, if it is one of the first 64 to do so. It is written with zeros once, when it is made, not each time it is used.
+/// idle connection holds none; each of the first 64 threads that give some back keeps two pieces at hand. It is written with zeros once,
+/// when it is made, not each time it is used.
 #[derive(Default)]
 pub struct Buffer {
     storage: Vec<u8>,

@@ -56,15 +56,16 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// [`Limits::kept_descriptors`](crate::Limits::kept_descriptors) \[D4\].
     ///
     /// # Blocking
-    /// In blocking mode it waits for at least one byte or the end, no longer than [`set_read_timeout`](Self::set_read_timeout) says. With [`ReadFlags::DONT_WAIT`], or in non-blocking mode, it
-    /// never waits.
+    /// In blocking mode it waits for at least one byte or the end, no longer than [`set_read_timeout`](Self::set_read_timeout) says. With
+    /// [`ReadFlags::DONT_WAIT`], or in non-blocking mode, it never waits.
     ///
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) with nothing to give and no waiting;
     /// [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof) for an end the protocol does not allow, unless
     /// [`ReadFlags::RELAXED_EOF`] or our own `shutdown` of reading \[E2\]; [`Unsupported`](crate::ErrorKind::Unsupported) before any
     /// byte if `fds` is given without [`Features::FD_PASS`], or `MSG_PEEK` without [`Features::READ_MSG_PEEK`] \[D5\];
-    /// [`DescriptorsLost`](crate::ErrorKind::DescriptorsLost) where descriptors came that found no room \[D4\].
+    /// [`DescriptorsLost`](crate::ErrorKind::DescriptorsLost) where descriptors came that found no room \[D4\];
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) where the time of [`set_read_timeout`](Self::set_read_timeout) has passed \[T1\] \[T2\].
     fn readv_full(
         &self,
         bufs: &mut [IoSliceMut<'_>],
@@ -86,7 +87,8 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// An error means that no byte was taken \[W1\]. [`WouldBlock`](crate::ErrorKind::WouldBlock): a retry with other data is
     /// legal \[W2\]. [`BrokenPipe`](crate::ErrorKind::BrokenPipe) when the peer is gone, and after our own `close_write`; never a signal \[W6\]. A failure after
     /// bytes were taken is reported by the next call \[W7\]. [`Unsupported`](crate::ErrorKind::Unsupported) before any byte if
-    /// `fds` is not empty without [`Features::FD_PASS`] \[D5\].
+    /// `fds` is not empty without [`Features::FD_PASS`] \[D5\]. [`TimedOut`](crate::ErrorKind::TimedOut) where the time of
+    /// [`set_write_timeout`](Self::set_write_timeout) has passed \[T1\] \[T2\].
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize>;
 
     /// Pushes everything held, through every layer, corked or not; the only call that promises the bytes have gone \[W8\].
@@ -383,6 +385,33 @@ macro_rules! forward_methods {
         }
         fn next_layer(&$this) -> ::std::option::Option<&dyn $crate::Channel> {
             $crate::Channel::next_layer($inner)
+        }
+    };
+}
+
+/// The methods of [`Channel`](crate::Channel) that a leaf answers from its [`Mode`](crate::Mode) and its
+/// [`FdHandlers`](crate::FdHandlers), given as the names of its fields: whether calls wait, and how long they may take \[M1\] \[T1\] \[T2\].
+///
+/// Stands inside of `impl Channel for`: `channel_core::mode_methods!(mode, handlers);`. What is left to the leaf is to make its calls with
+/// [`Mode::run`](crate::Mode::run), to pass what `readiness` answers through [`Mode::limited`](crate::Mode::limited), and to hand the mode to
+/// its handlers.
+#[macro_export]
+macro_rules! mode_methods {
+    ($mode:ident, $handlers:ident) => {
+        fn set_blocking(&self, blocking: bool) {
+            self.$mode.set_blocking(blocking);
+        }
+        fn set_read_timeout(&self, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
+            self.$handlers.set_timeout(self, &self.$mode, $crate::Direction::Read, timeout)
+        }
+        fn read_timeout(&self) -> ::std::option::Option<::std::time::Duration> {
+            self.$mode.timeout($crate::Direction::Read)
+        }
+        fn set_write_timeout(&self, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
+            self.$handlers.set_timeout(self, &self.$mode, $crate::Direction::Write, timeout)
+        }
+        fn write_timeout(&self) -> ::std::option::Option<::std::time::Duration> {
+            self.$mode.timeout($crate::Direction::Write)
         }
     };
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::Direction;
+use crate::{Channel, Direction};
 
 /// A result whose error is an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -274,13 +274,14 @@ impl Error {
             || self.is_shortage()
     }
 
-    /// For a call that took as long as its channel's timeout lets it \[T1\].
-    pub(crate) fn timed_out(direction: Direction, layer: &'static str) -> Self {
-        let (operation, detail) = match direction {
-            Direction::Read => ("read", "nothing came in the time of set_read_timeout"),
-            Direction::Write => ("write", "nothing could be sent in the time of set_write_timeout"),
+    /// For a call that took as long as the timeout of `channel` lets it \[T1\].
+    pub(crate) fn timed_out<C: Channel + ?Sized>(direction: Direction, channel: &C) -> Self {
+        let detail = match direction {
+            Direction::Read => "nothing came in the time of set_read_timeout",
+            Direction::Write => "nothing could be sent in the time of set_write_timeout",
         };
-        Self::new(ErrorKind::TimedOut, layer, detail).during(operation).amend(|report| report.passing = true)
+        let error = Self::new(ErrorKind::TimedOut, channel.layer(), detail).on(channel.name());
+        error.amend(|report| report.passing = true)
     }
 
     /// Whether the system is short of something for the moment, descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`): the channel

@@ -128,7 +128,7 @@ pub trait ChannelExt: Channel {
             if matches!(&read, Err(error) if error.is_would_block()) {
                 match self.readiness(Direction::Read).block(limit) {
                     Ok(true) => continue,
-                    Ok(false) => read = Err(Error::timed_out(Direction::Read, self.layer()).on(self.name())),
+                    Ok(false) => read = Err(Error::timed_out(Direction::Read, self).during("read")),
                     Err(error) => read = Err(error),
                 }
             }
@@ -202,7 +202,7 @@ pub trait ChannelExt: Channel {
                 Err(error) if error.is_would_block() => match self.readiness(Direction::Write).block(limit) {
                     Ok(true) => {}
                     Ok(false) => {
-                        let error = Error::timed_out(Direction::Write, self.layer()).on(self.name());
+                        let error = Error::timed_out(Direction::Write, self).during("write");
                         return Err(error.with_bytes_done(done));
                     }
                     Err(error) => return Err(error.with_bytes_done(done)),

@@ -241,7 +241,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         let dont_wait = flags.contains(ReadFlags::DONT_WAIT);
         let result = core.mode.run(self, Direction::Read, dont_wait, || core.try_read(bufs, relaxed));
         core.after_call();
-        result
+        result.map_err(|error| error.during("read"))
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
@@ -260,13 +260,13 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         }
         let result = core.mode.note(self, Direction::Write, result);
         core.after_call();
-        result
+        result.map_err(|error| error.during("write"))
     }
 
     fn flush(&self) -> Result<()> {
         let result = self.core.mode.run(self, Direction::Write, false, || self.core.try_flush());
         self.core.after_call();
-        result
+        result.map_err(|error| error.during("flush"))
     }
 
     fn set_blocking(&self, blocking: bool) {
@@ -313,7 +313,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     fn close_write(&self) -> Result<()> {
         let result = self.core.mode.run(self, Direction::Write, false, || self.core.try_close_write());
         self.core.after_call();
-        result
+        result.map_err(|error| error.during("close_write"))
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
@@ -372,7 +372,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         let core = &self.core;
         let result = core.mode.run_until(self, Direction::Read, false, None, || core.try_handshake());
         core.after_call();
-        result
+        result.map_err(|error| error.during("handshake"))
     }
 
     fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
@@ -381,7 +381,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         self.core.after_call();
         match panicked {
             Some(panic) => resume_unwind(panic),
-            None => result,
+            None => result.map_err(|error| error.during("read")),
         }
     }
 

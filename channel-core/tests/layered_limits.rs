@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use channel_core::engine::{Advance, Handshake};
 use channel_core::{
-    AioChange, AioHandler, Buffer, Channel, ChannelExt, Direction, Error, ErrorKind, Layered, Limits, MemoryChannel,
-    Readiness, Result,
+    AioChange, AioChannel, AioHandler, Buffer, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop, Layered,
+    Limits, MemoryChannel, Readiness, Result,
 };
 use channel_testkit::recording::Recorder;
 use support::{Plain, plain};
@@ -150,4 +150,33 @@ fn where_calls_wait_no_time_runs_between_them() {
     };
     timed(&near);
     timed(&plain("plain", near));
+}
+
+#[test]
+fn a_handshake_of_a_task_takes_none_of_the_time_of_the_first_read() {
+    const TIME: Duration = Duration::from_millis(20);
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near: Arc<dyn Channel> = Arc::new(Layered::with_handshake(
+        "any byte",
+        Box::new(near),
+        Box::new(AnyByte),
+        Limits { handshake: Duration::from_secs(1000), ..Limits::default() },
+    ));
+    near.set_read_timeout(Some(TIME)).unwrap();
+    let (aio, event_loop) = (AioChannel::from_arc(Arc::clone(&near)), EventLoop::new().unwrap());
+    let mut opening = Box::pin(aio.handshake());
+    let (begun, mut answer) = (Instant::now(), Some(b"!"));
+    event_loop
+        .block_on(std::future::poll_fn(|cx| {
+            if begun.elapsed() > 2 * TIME {
+                answer.take().into_iter().for_each(|answer| far.write_all(answer).unwrap());
+            }
+            cx.waker().wake_by_ref();
+            opening.as_mut().poll(cx)
+        }))
+        .unwrap()
+        .unwrap();
+    let opened = Instant::now();
+    let read = near.read(&mut [0]);
+    assert!(read.as_ref().is_err_and(Error::is_would_block) || opened.elapsed() > TIME / 2, "{read:?}");
 }

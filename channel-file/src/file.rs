@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use channel_core::{
     AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Mode, Name,
@@ -272,25 +272,7 @@ impl Channel for FileChannel {
         self.opened("flush").map(drop)
     }
 
-    fn set_blocking(&self, blocking: bool) {
-        self.mode.set_blocking(blocking);
-    }
-
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
-    }
-
-    fn read_timeout(&self) -> Option<Duration> {
-        self.mode.timeout(Direction::Read)
-    }
-
-    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
-    }
-
-    fn write_timeout(&self) -> Option<Duration> {
-        self.mode.timeout(Direction::Write)
-    }
+    channel_core::mode_methods!(mode, handlers);
 
     fn take_over(&self) {}
 

@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use channel_core::{
     AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Interest, Mode, Name,
@@ -226,7 +226,8 @@ impl Channel for PipeChannel {
         };
         let bufs = &mut bufs[span];
         let dont_wait = flags.contains(ReadFlags::DONT_WAIT);
-        let result = self.mode.run(self, Direction::Read, dont_wait, || self.try_read(bufs));
+        let read = self.mode.run(self, Direction::Read, dont_wait, || self.try_read(bufs));
+        let result = read.map_err(|error| error.during("read"));
         self.handlers.called(&self.mode, Direction::Read, &result);
         result
     }
@@ -238,7 +239,8 @@ impl Channel for PipeChannel {
         };
         let bufs = &bufs[span];
         let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
-        let result = self.mode.run(self, Direction::Write, dont_wait, || self.try_write(bufs));
+        let written = self.mode.run(self, Direction::Write, dont_wait, || self.try_write(bufs));
+        let result = written.map_err(|error| error.during("write"));
         self.handlers.called(&self.mode, Direction::Write, &result);
         result
     }
@@ -247,25 +249,7 @@ impl Channel for PipeChannel {
         self.open("flush")
     }
 
-    fn set_blocking(&self, blocking: bool) {
-        self.mode.set_blocking(blocking);
-    }
-
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
-    }
-
-    fn read_timeout(&self) -> Option<Duration> {
-        self.mode.timeout(Direction::Read)
-    }
-
-    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
-    }
-
-    fn write_timeout(&self) -> Option<Duration> {
-        self.mode.timeout(Direction::Write)
-    }
+    channel_core::mode_methods!(mode, handlers);
 
     fn take_over(&self) {}
 

@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use channel_core::{
     AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, Interest, Limits, Mode, Name,
@@ -310,9 +310,10 @@ impl Channel for SocketChannel {
             return Ok(0);
         };
         let bufs = &mut bufs[span];
-        let result = self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), || {
+        let read = self.mode.run(self, Direction::Read, flags.contains(ReadFlags::DONT_WAIT), || {
             self.unless_closed(self.try_read(bufs, fds.as_deref_mut(), flags), "read")
         });
+        let result = read.map_err(|error| error.during("read"));
         self.handlers.called(&self.mode, Direction::Read, &result);
         result
     }
@@ -328,8 +329,9 @@ impl Channel for SocketChannel {
         };
         let bufs = &bufs[span];
         let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
-        let result =
-            self.mode.run(self, Direction::Write, dont_wait, || self.unless_closed(self.try_write(bufs, fds), "write"));
+        let attempt = || self.unless_closed(self.try_write(bufs, fds), "write");
+        let written = self.mode.run(self, Direction::Write, dont_wait, attempt);
+        let result = written.map_err(|error| error.during("write"));
         self.handlers.called(&self.mode, Direction::Write, &result);
         result
     }
@@ -348,25 +350,7 @@ impl Channel for SocketChannel {
         Ok(())
     }
 
-    fn set_blocking(&self, blocking: bool) {
-        self.mode.set_blocking(blocking);
-    }
-
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
-    }
-
-    fn read_timeout(&self) -> Option<Duration> {
-        self.mode.timeout(Direction::Read)
-    }
-
-    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
-    }
-
-    fn write_timeout(&self) -> Option<Duration> {
-        self.mode.timeout(Direction::Write)
-    }
+    channel_core::mode_methods!(mode, handlers);
 
     fn take_over(&self) {
         self.received.take_none();

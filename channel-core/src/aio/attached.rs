@@ -35,7 +35,8 @@ impl Attached {
     /// For as long as a handler that is running takes to wake its task.
     ///
     /// # Errors
-    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock) inside such a handler, in the `wake` of a task's waker: the channel stays attached.
+    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock) inside such a handler, in the `wake` of a task's waker: the channel stays
+    /// attached.
     pub fn detach(self) -> Result<Detached, DetachError> {
         *self.shared.attachment() = Attachment::Between;
         let mut idle = Ok(());

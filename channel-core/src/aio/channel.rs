@@ -488,7 +488,7 @@ impl AioChannel {
     /// Cancel safe: another call goes on where this one stopped. Dropping the channel instead frees everything, and nothing is
     /// called later \[N4\].
     pub async fn handshake(&self) -> Result<()> {
-        self.drive(Direction::Read, Channel::handshake).await
+        self.drive_until(None, Direction::Read, Channel::handshake).await // it has a limit of its own
     }
 
     /// Ends our output politely; see [`Channel::close_write`].

@@ -26,6 +26,9 @@ use crate::{Direction, Result};
 /// * **No strangers.** The counted descriptor is kept as long as a handler is set on it, so that its number cannot be reused; and an
 ///   event of a descriptor that had the same number before reaches nobody.
 /// * **O(ready).** A turn costs what is ready, not what is registered.
+///
+/// When the loop goes it drops every callback that is set, scheduled or waiting for its time: that is how a watch which was left to it
+/// ([`WatchGuard::forget`](crate::WatchGuard::forget)) lets go of its channel.
 pub trait AioContext: fmt::Debug + Send + Sync + 'static {
     /// Sets the handler of one direction of `fd`, replacing the one that was there; `None` clears it. The other direction stays
     /// as it is. Clearing what is not set is no error.

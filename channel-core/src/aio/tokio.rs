@@ -3,8 +3,8 @@
 //! * `driver`: the task that runs it.
 //!
 //! tokio reports edges, runs tasks on several threads, and takes a descriptor once; a channel wants levels, one callback at a time,
-//! and descriptors that others may poll, too. So this is an [`EventLoop`](super::EventLoop) whose epoll(7) instance tokio polls: readable when it is time
-//! for a turn.
+//! and descriptors that others may poll, too. So this is an [`EventLoop`](super::EventLoop) whose epoll(7) instance
+//! tokio polls: readable when it is time for a turn.
 
 mod driver;
 

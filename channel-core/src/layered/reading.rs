@@ -42,6 +42,8 @@ enum End {
 const FRUITLESS_READS: u32 = 64;
 /// What is left of an unfinished unit between two calls, if it is no more than this, is kept in storage of its own size.
 const FEW: usize = 2 * 1024;
+/// Likewise in a handshake: what begins one is no longer, and moving it for each byte that comes costs little.
+const A_HELLO: usize = 16 * 1024;
 /// Least room for one read of the inner channel: more than a TLS record.
 const LEAST_READ: usize = 32 * 1024;
 
@@ -391,7 +393,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                 Ok(count == 0)
             }
             Err(error) if error.is_passing() => {
-                self.input.shrink(usize::MAX); // there may be very many who have yet to say anything
+                self.input.shrink(A_HELLO); // there may be very many who have yet to say more
                 Err(error)
             }
             Err(error) => Err(self.fail_handshake(core, error)),

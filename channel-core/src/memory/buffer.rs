@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::{
     AioChange, Channel, Direction, Error, ErrorKind, FdHandlers, Features, Mode, Name, ReadFlags, Readiness, Removed,
@@ -172,25 +172,7 @@ impl Channel for BufferChannel {
         self.open("flush").map(drop)
     }
 
-    fn set_blocking(&self, blocking: bool) {
-        self.mode.set_blocking(blocking);
-    }
-
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
-    }
-
-    fn read_timeout(&self) -> Option<Duration> {
-        self.mode.timeout(Direction::Read)
-    }
-
-    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
-    }
-
-    fn write_timeout(&self) -> Option<Duration> {
-        self.mode.timeout(Direction::Write)
-    }
+    crate::mode_methods!(mode, handlers);
 
     fn take_over(&self) {}
 

@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -256,7 +256,7 @@ impl Channel for MemoryChannel {
                 if peek { 0 } else { peeked }
             })
         });
-        let result = count.map(|count| if peek { peeked } else { count });
+        let result = count.map(|count| if peek { peeked } else { count }).map_err(|error| error.during("read"));
         self.handlers.called(&self.mode, Direction::Read, &result);
         result
     }
@@ -267,7 +267,8 @@ impl Channel for MemoryChannel {
             return Ok(0);
         }
         let dont_wait = flags.contains(WriteFlags::DONT_WAIT);
-        let result = self.mode.run(self, Direction::Write, dont_wait, || self.try_write(bufs));
+        let written = self.mode.run(self, Direction::Write, dont_wait, || self.try_write(bufs));
+        let result = written.map_err(|error| error.during("write"));
         self.handlers.called(&self.mode, Direction::Write, &result);
         result
     }
@@ -276,25 +277,7 @@ impl Channel for MemoryChannel {
         self.open("flush")
     }
 
-    fn set_blocking(&self, blocking: bool) {
-        self.mode.set_blocking(blocking);
-    }
-
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handlers.set_timeout(self, &self.mode, Direction::Read, timeout)
-    }
-
-    fn read_timeout(&self) -> Option<Duration> {
-        self.mode.timeout(Direction::Read)
-    }
-
-    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.handlers.set_timeout(self, &self.mode, Direction::Write, timeout)
-    }
-
-    fn write_timeout(&self) -> Option<Duration> {
-        self.mode.timeout(Direction::Write)
-    }
+    crate::mode_methods!(mode, handlers);
 
     fn take_over(&self) {}
 
@@ -348,7 +331,7 @@ impl Channel for MemoryChannel {
             asked = true;
             take(bytes)
         });
-        let result = self.mode.note(self, Direction::Read, result);
+        let result = self.mode.note(self, Direction::Read, result).map_err(|error| error.during("read"));
         // What was lent is progress, even if none of it was taken.
         self.handlers.called(&self.mode, Direction::Read, if asked { &Ok(1) } else { &result });
         result

@@ -69,7 +69,8 @@ pub fn t1_a_timeout_bounds_a_call(setup: &Setup) {
     let set = (near.read_timeout(), near.write_timeout());
     assert_eq!(set, (Some(SHORT), None), "the timeouts that were set");
     for _ in 0..2 {
-        times_out(setup, "a read of nothing", || near.read_some(&mut [0; 8]));
+        let error = times_out(setup, "a read of nothing", || near.read_some(&mut [0; 8]));
+        assert_eq!(error.operation(), "read", "a read that timed out gave {error:?}");
     }
     if setup.mode() == Mode::Blocking {
         near.wait(Direction::Read, Some(SHORT + SHORT / 2)).expect("a wait");
@@ -95,7 +96,8 @@ pub fn t1_a_timeout_bounds_a_call(setup: &Setup) {
     taken += done;
     setup.step("a flush of a channel that is full");
     if let Err(error) = near.flush_all() {
-        assert_eq!(error.kind(), ErrorKind::TimedOut, "a flush of a channel that is full gave {error:?}");
+        let said = (error.kind(), error.operation());
+        assert_eq!(said, (ErrorKind::TimedOut, "flush"), "a flush of a channel that is full gave {error:?}");
     }
     near.set_write_timeout(None).expect("no timeout");
     let writing = in_background(&near, move |near| near.put(&stream(taken, 100)));
