@@ -95,7 +95,8 @@ pub trait Channel: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until all has gone: call it again when
-    /// `readiness(Write)` says so. A failure of bytes that were taken before.
+    /// `readiness(Write)` says so. [`TimedOut`](crate::ErrorKind::TimedOut) where the time of [`set_write_timeout`](Self::set_write_timeout) has
+    /// passed: what has not gone is still held, and another call goes on with it \[T1\] \[T2\]. A failure of bytes that were taken before.
     fn flush(&self) -> Result<()>;
 
     /// Sets whether calls on *this* channel wait; from the next call on \[M1\].
@@ -106,13 +107,14 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// How long a call on this channel that reads may take. Channels start out with `None`: as long as it takes.
     ///
     /// It bounds one call, and an `_all` form as a whole: [`TimedOut`](crate::ErrorKind::TimedOut) where nothing was read in that time, and
-    /// the `_all` forms say how many bytes were done. The channel is as usable as before \[T1\]. In non-blocking mode the time runs from the
+    /// the `_all` forms say how many bytes were done. The channel is as usable as before, and [`is_passing`](crate::Error::is_passing) is true of
+    /// the error, as it is not of one that comes from [`Limits`](crate::Limits) \[T1\]. In non-blocking mode the time runs from the
     /// last read that was more than would-block, and from when a handler was set, the channel opened, or this was called: when it passes,
     /// reading is ready, and the next read that would block says `TimedOut` instead, once \[T2\]. A call with `DONT_WAIT` in blocking mode never
     /// does.
     ///
-    /// Of a stack, that of the channel which is called counts. `handshake` and `close` have [`Limits`](crate::Limits) of their own. A change
-    /// applies from the next call on. (The std types: `SO_RCVTIMEO`, which bounds one read(2).)
+    /// Of a stack, that of the channel which is called counts. `handshake` has [`Limits::handshake`](crate::Limits::handshake), in each layer, and
+    /// `close` has [`Limits::linger`](crate::Limits::linger). A change applies from the next call on. (The std types: `SO_RCVTIMEO`, which bounds one read(2).)
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for zero, as in std.
@@ -125,7 +127,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// [`set_read_timeout`](Self::set_read_timeout) for reading.
     ///
     /// A write that has taken bytes returns their number when the time passes, and what is left of them leaves later: the exception of W5
-    /// \[T1\].
+    /// \[T1\]. So it is the next write, or `flush`, that shows a peer which takes nothing.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for zero.
@@ -158,7 +160,8 @@ pub trait Channel: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until it is done: call it again when
-    /// `readiness(Write)` says so.
+    /// `readiness(Write)` says so. [`TimedOut`](crate::ErrorKind::TimedOut) where the time of [`set_write_timeout`](Self::set_write_timeout) has
+    /// passed: our output has ended, and another call goes on with what has not gone.
     /// [`NotOpen`](crate::ErrorKind::NotOpen) before `handshake` has completed.
     /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::CLOSE_WRITE`].
     fn close_write(&self) -> Result<()>;
@@ -392,9 +395,7 @@ macro_rules! forward_methods {
 /// The methods of [`Channel`](crate::Channel) that a leaf answers from its [`Mode`](crate::Mode) and its
 /// [`FdHandlers`](crate::FdHandlers), given as the names of its fields: whether calls wait, and how long they may take \[M1\] \[T1\] \[T2\].
 ///
-/// Stands inside of `impl Channel for`: `channel_core::mode_methods!(mode, handlers);`. What is left to the leaf is to make its calls with
-/// [`Mode::run`](crate::Mode::run), to pass what `readiness` answers through [`Mode::limited`](crate::Mode::limited), and to hand the mode to
-/// its handlers.
+/// Stands inside of `impl Channel for`: `channel_core::mode_methods!(mode, handlers);`. [`Mode`](crate::Mode) lists what is left to the leaf.
 #[macro_export]
 macro_rules! mode_methods {
     ($mode:ident, $handlers:ident) => {

@@ -166,7 +166,8 @@ impl SocketListener {
         &self.local
     }
 
-    /// Stops listening, wakes whoever is in [`accept`](Self::accept), and removes the unix path if it is still ours. Idempotent.
+    /// Stops listening, wakes whoever is in [`accept`](Self::accept), lets go of the handler, and removes the unix path if it is still ours.
+    /// Idempotent.
     pub fn close(&self) {
         if let Some(fd) = self.fd.take() {
             self.handlers.clear();

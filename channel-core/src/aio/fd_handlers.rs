@@ -12,7 +12,7 @@ use crate::{Channel, Direction, Error, ErrorKind, Interest, Mode, Result};
 /// The two handlers of a leaf channel, one per direction, kept so that they can be changed and cleared.
 ///
 /// A leaf calls [`change`](Self::change) in its `set_aio_fd_handler`, [`called`](Self::called) at the end of each read and write, and
-/// [`clear`](Self::clear) when it closes; dropping this clears, too.
+/// [`clear`](Self::clear) when it closes; dropping this clears, too. [`Mode`] lists all that a leaf has to do.
 ///
 /// # No spin
 /// A level-triggered loop calls a handler as long as its descriptor is ready, and a hang-up makes that for ever. So a handler
@@ -204,6 +204,9 @@ impl FdHandlers {
     /// Notes a read or a write, at its end: a handler that was taken off its loop is put back. A `result` that is the end of
     /// the direction, 0 or an error that stays, takes its handler off, until another result shows that the direction goes on. One that is
     /// a shortage of the system's takes it off for a moment. `mode` says when the handler is to be called although nothing happens.
+    ///
+    /// For calls that tried something: a read or write without room or bytes is none, and neither is one that was refused. What has no count to
+    /// give, such as the loan of a buffer of which nothing was taken, gives `Ok(1)`.
     pub fn called(&self, mode: &Mode, direction: Direction, result: &Result<usize>) {
         if !self.any.load(Ordering::Acquire) {
             return;
