@@ -145,10 +145,10 @@ impl TlsChannel {
     }
 
     /// The peer's certificate chain, its own certificate first; `None` before the handshake has completed, and empty for a
-    /// client that was not asked for one.
+    /// client that was not asked for one. The first call copies it out of the session.
     #[must_use]
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        Some(&self.facts.get()?.peer_certificates)
+        Some(self.facts.get()?.peer_certificates())
     }
 
     /// On a server, the name the client asked for (SNI, RFC 6066 §3). It is the client's claim, not proof of anything.

@@ -1,9 +1,11 @@
 //! The two halves of an open session over byte slices: what comes in, what goes out.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use channel_core::engine::{Decoded, Decoder, Encoder, Ending, Sink, Source, Stopped};
 use channel_core::{Buffer, ErrorKind, Result};
+use rustls::pki_types::CertificateDer;
 
 use crate::fault;
 use crate::session::{RECORD, Session, record_len};
@@ -13,15 +15,31 @@ use crate::session::{RECORD, Session, record_len};
 pub(crate) struct Shared(Arc<Mutex<Session>>);
 
 impl Shared {
+    pub(crate) fn new(session: Session) -> Self {
+        Self(Arc::new(Mutex::new(session)))
+    }
+
+    /// The peer's certificate chain; what a panic left of the session does not change that.
+    pub(crate) fn peer_certificates(&self) -> Vec<CertificateDer<'static>> {
+        let session = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        session.common().peer_certificates().unwrap_or_default().to_vec()
+    }
+
     fn lock(&self) -> Result<MutexGuard<'_, Session>> {
         self.0.lock().map_err(|_| fault::error(ErrorKind::Internal, "an earlier call panicked inside this session"))
     }
 }
 
+/// Nothing of what it holds: keys are among that.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Session")
+    }
+}
+
 /// The halves of an open session.
-pub(crate) fn split(session: Session) -> (TlsDecoder, TlsEncoder) {
-    let shared = Shared(Arc::new(Mutex::new(session)));
-    (TlsDecoder { shared: shared.clone() }, TlsEncoder { shared, scratch: Vec::new() })
+pub(crate) fn split(session: &Shared) -> (TlsDecoder, TlsEncoder) {
+    (TlsDecoder { shared: session.clone() }, TlsEncoder { shared: session.clone(), scratch: Vec::new() })
 }
 
 /// Records to plaintext.

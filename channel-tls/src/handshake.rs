@@ -10,7 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
 
-use crate::engine::{ENDING, TlsDecoder, TlsEncoder, split};
+use crate::engine::{ENDING, Shared, TlsDecoder, TlsEncoder, split};
 use crate::fault;
 use crate::session::{Connection, Session, is_close_notify, record_len};
 
@@ -20,8 +20,16 @@ pub(crate) struct Facts {
     pub(crate) version: ProtocolVersion,
     pub(crate) suite: CipherSuite,
     pub(crate) alpn: Option<Vec<u8>>,
-    pub(crate) peer_certificates: Vec<CertificateDer<'static>>,
     pub(crate) server_name: Option<String>,
+    session: Shared,
+    /// Once somebody has asked: the session keeps them anyway, and many a connection is not asked.
+    peer_certificates: OnceLock<Vec<CertificateDer<'static>>>,
+}
+
+impl Facts {
+    pub(crate) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.peer_certificates.get_or_init(|| self.session.peer_certificates())
+    }
 }
 
 /// A session on its way to open.
@@ -64,20 +72,24 @@ impl TlsHandshake {
         Arc::clone(&self.facts)
     }
 
-    fn publish(&self, session: &Session) -> Result<()> {
+    fn publish(&self, session: Session) -> Result<(TlsDecoder, TlsEncoder)> {
         let known = session.common();
         let (Some(version), Some(suite)) = (known.protocol_version(), known.negotiated_cipher_suite()) else {
             return Err(fault::error(ErrorKind::Internal, "the session is open without a version or a cipher suite"));
         };
+        let alpn = known.alpn_protocol().map(<[u8]>::to_vec);
+        let session = Shared::new(session);
+        let halves = split(&session);
         // Only this handshake publishes, and it completes once.
         let _ = self.facts.set(Facts {
             version,
             suite: suite.suite(),
-            alpn: known.alpn_protocol().map(<[u8]>::to_vec),
-            peer_certificates: known.peer_certificates().unwrap_or_default().to_vec(),
+            alpn,
             server_name: self.server_name.get().cloned(),
+            session,
+            peer_certificates: OnceLock::new(),
         });
-        Ok(())
+        Ok(halves)
     }
 }
 
@@ -95,8 +107,7 @@ impl Handshake<TlsDecoder, TlsEncoder> for TlsHandshake {
             self.session = Some(session);
             return Ok(Advance::NeedInput { consumed });
         }
-        self.publish(&session)?;
-        let (decoder, encoder) = split(session);
+        let (decoder, encoder) = self.publish(session)?;
         Ok(Advance::Open { consumed, decoder, encoder })
     }
 

@@ -131,9 +131,9 @@ fn the_facts_are_those_both_sides_agreed_on() {
         assert_eq!(facts.suite, CipherSuite::TLS13_AES_256_GCM_SHA384);
         assert_eq!(facts.alpn.as_deref(), Some(&b"vnc"[..]));
     }
-    assert_eq!(client.facts.get().unwrap().peer_certificates.len(), 1);
+    assert_eq!(client.facts.get().unwrap().peer_certificates().len(), 1);
     assert_eq!(client.facts.get().unwrap().server_name, None);
-    assert_eq!(server.facts.get().unwrap().peer_certificates.len(), 0);
+    assert_eq!(server.facts.get().unwrap().peer_certificates().len(), 0);
     assert_eq!(server.facts.get().unwrap().server_name.as_deref(), Some(super::common::NAME));
 }
 

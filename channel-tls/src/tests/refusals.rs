@@ -104,7 +104,7 @@ fn a_server_that_demands_certificates_knows_the_client_that_has_one() {
     let (went, told) = serve(&mut ours, &mut buffered_client(client.config()));
     went.unwrap();
     told.unwrap();
-    assert_eq!(ours.facts.get().unwrap().peer_certificates.len(), 1);
+    assert_eq!(ours.facts.get().unwrap().peer_certificates().len(), 1);
 }
 
 #[test]
