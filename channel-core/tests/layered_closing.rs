@@ -14,14 +14,14 @@ use std::thread;
 use std::time::Duration;
 
 use buffers::assert_none_holds_a_buffer;
-use channel_core::engine::{Advance, Decoded, Decoder, Handshake, Sink, Stopped};
+use channel_core::engine::{Advance, Decoded, Decoder, Encoder, Ending, Handshake, Sink, Source, Stopped};
 use channel_core::{
     AioChange, AioHandler, Buffer, Channel, ChannelExt, Condition, Error, ErrorKind, EventLoop, Layered, Limits,
     MemoryChannel, Result, WriteFlags,
 };
 use channel_testkit::asleep::asleep;
 use channel_testkit::{child, watchdog};
-use odd::{endless, unclosing};
+use odd::{ending_when_read, endless, unclosing};
 use support::{FullStop, Plain, plain};
 
 fn lingering(linger: Duration) -> (Layered<FullStop, Plain>, MemoryChannel) {
@@ -214,6 +214,92 @@ fn a_layer_over_one_that_was_refused_owes_its_peer_no_end() {
     near.set_blocking(false);
     assert_eq!(near.handshake().unwrap_err().kind(), ErrorKind::Refused);
     near.close().unwrap();
+}
+
+#[test]
+fn an_end_that_nobody_hears_is_no_failure() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = Layered::open("full stop", Box::new(near), Plain, FullStop, Limits::default());
+    far.close().unwrap();
+    near.close_write().unwrap();
+}
+
+#[test]
+fn close_takes_what_the_peer_sends_while_the_end_below_waits_for_that() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+    let near = Layered::open("full stop", Box::new(ending_when_read(Box::new(near))), FullStop, FullStop, limits);
+    near.set_blocking(false);
+    far.write_all(b"the end.").unwrap();
+    near.read_all(&mut [0; 7]).unwrap();
+    assert_eq!(near.read(&mut [0]).unwrap(), 0);
+    far.write_all(b"and more").unwrap();
+    far.close_write().unwrap();
+    assert!(near.close().unwrap_err().is_would_block());
+    near.close().unwrap();
+}
+
+/// As [`FullStop`], and leaves it to the peer to end the channel below.
+struct Leaves;
+
+impl Encoder for Leaves {
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        Plain.encode(source, out)
+    }
+
+    fn finish(&mut self, out: &mut Buffer) -> Result<()> {
+        FullStop.finish(out)
+    }
+
+    fn ending(&self) -> Ending {
+        Ending::ClosingHandshake { ends_below: false }
+    }
+}
+
+#[test]
+fn on_a_loop_the_end_below_is_answered_though_nobody_reads_any_more() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = Layered::open("full stop", Box::new(near), FullStop, Leaves, Limits::default());
+    near.set_blocking(false);
+    let event_loop = EventLoop::new().unwrap();
+    let handler = AioHandler::new(event_loop.handle(), || ());
+    near.set_aio_fd_handler(AioChange::Keep, AioChange::Set(handler)).unwrap();
+    near.close_write().unwrap();
+    far.write_all(b".").unwrap();
+    assert_eq!(near.read(&mut [0]).unwrap(), 0);
+    while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+    far.close_write().unwrap();
+    while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+    far.set_blocking(false);
+    let mut heard = [0; 2];
+    assert_eq!(far.read(&mut heard).unwrap(), 1);
+    assert_eq!(far.read(&mut heard).unwrap(), 0, "the end below");
+}
+
+#[test]
+fn who_waits_for_an_end_that_a_layer_below_holds_is_left_alone_until_there_is_room() {
+    let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+    let near = Layered::open("full stop", Box::new(plain("below", near)), Plain, FullStop, Limits::default());
+    let near = Arc::new(near);
+    near.set_blocking(false);
+    near.write_all(b"full").unwrap();
+    assert!(near.close_write().unwrap_err().is_would_block());
+    let event_loop = EventLoop::new().unwrap();
+    let (channel, ended) = (Arc::downgrade(&near), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&ended);
+    let handler = AioHandler::new(event_loop.handle(), move || {
+        if channel.upgrade().unwrap().close_write().is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    near.set_aio_fd_handler(AioChange::Keep, AioChange::Set(handler)).unwrap();
+    let turns = (0..100).take_while(|_| event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0).count();
+    assert!(turns < 10, "{turns} turns or more, and the pipe is full all the time");
+    far.read_all(&mut [0; 4]).unwrap();
+    while ended.load(Ordering::Relaxed) == 0 {
+        assert!(event_loop.run_once(Some(Duration::from_secs(30))).unwrap() > 0, "nobody was told of the room");
+    }
+    far.read_all(&mut [0; 1]).unwrap();
 }
 
 #[test]

@@ -72,6 +72,81 @@ fn a_reply_that_meets_a_writer_at_work_is_sent_when_that_is_done() {
     });
 }
 
+#[test]
+fn a_reply_that_comes_up_behind_the_end_of_the_channel_below_is_dropped_and_fails_nothing() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let engine = Replies::default();
+    let near = Layered::open("replies", Box::new(near), engine.clone(), engine, Limits::default());
+    near.set_blocking(false);
+    near.close_write().unwrap();
+    far.write_all(b"ping").unwrap();
+    assert!(near.read(&mut [0]).unwrap_err().is_would_block());
+    near.flush().unwrap();
+    near.close().unwrap();
+}
+
+/// Puts what it decodes into its sink in two pieces.
+struct Halves;
+
+impl Decoder for Halves {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let (first, second) = input.split_at(input.len() / 2);
+        sink.put(first);
+        sink.put(second);
+        Ok(Decoded { consumed: input.len(), stopped: Stopped::NeedInput, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Has a reply to every question mark.
+#[derive(Clone, Default)]
+struct Answers(Arc<AtomicUsize>);
+
+impl Decoder for Answers {
+    fn decode(&mut self, _: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
+        Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false })
+    }
+
+    fn decode_lent(&mut self, input: &[u8], _: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
+        let asked = input.iter().filter(|byte| **byte == b'?').count();
+        self.0.fetch_add(asked, Ordering::SeqCst);
+        Some(Ok(Decoded { consumed: input.len(), stopped: Stopped::NeedInput, reply: asked > 0 }))
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Encoder for Answers {
+    fn pump(&mut self, out: &mut Buffer) -> Result<()> {
+        out.extend(&vec![b'!'; self.0.swap(0, Ordering::SeqCst)]);
+        Ok(())
+    }
+
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        Plain.encode(source, out)
+    }
+}
+
+#[test]
+fn a_reply_to_the_first_piece_of_a_lend_is_sent_though_the_second_asks_for_none() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let below = Layered::open("halves", Box::new(near), Halves, Plain, Limits::default());
+    let engine = Answers::default();
+    let near = Layered::open("answers", Box::new(below), engine.clone(), engine, Limits::default());
+    near.set_blocking(false);
+    far.set_blocking(false);
+    far.write_all(b"a? b").unwrap();
+    assert!(near.read(&mut [0]).unwrap_err().is_would_block());
+    let mut heard = [0; 2];
+    assert_eq!(far.read(&mut heard).unwrap(), 1);
+    assert_eq!(heard[0], b'!');
+}
+
 /// Passes on what it is lent, a byte at a time, and counts how often it is asked to decode nothing.
 struct Sips(Arc<AtomicUsize>);
 

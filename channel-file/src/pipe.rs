@@ -306,17 +306,7 @@ impl Channel for PipeChannel {
             let fd = self.end(direction)?.load()?;
             Some(Interest { fd, direction })
         };
-        let removed = self.handlers.change(self.layer(), &self.mode, polled, read, write)?;
-        // Given up in between, by a call that did not see these handlers yet.
-        if self.closed.load(Ordering::Acquire) {
-            self.handlers.clear();
-        }
-        for direction in [Direction::Read, Direction::Write] {
-            if self.end(direction).is_some_and(|end| end.load().is_none()) {
-                self.handlers.let_go(direction);
-            }
-        }
-        Ok(removed)
+        self.handlers.change(self.layer(), &self.mode, polled, read, write)
     }
 
     fn handshake(&self) -> Result<()> {

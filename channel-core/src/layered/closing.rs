@@ -91,9 +91,8 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if !self.facts.has(Facts::CLOSING) {
             self.facts.set(Facts::CLOSING, true);
             self.handlers.begin_close(&*self.inner);
-            // Reading and writing are over: who waits for either is told.
+            // Reading is over: who waits for that is told. So is writing, of which ending our output tells.
             self.handlers.schedule(Direction::Read);
-            self.handlers.schedule(Direction::Write);
         }
         let politeness = self.be_polite(deadline);
         let late = Instant::now() >= deadline;

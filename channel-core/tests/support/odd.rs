@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,11 @@ pub(crate) struct Odd {
 enum Oddity {
     NoCloseWrite,
     NoClose,
+    /// Not before something was read of it since that was asked for.
+    NoEndYet {
+        asked: AtomicBool,
+        read: AtomicBool,
+    },
     BeforeFlush(Happens),
     Endless,
     ReadFails(ErrorKind),
@@ -39,6 +45,11 @@ pub(crate) fn unending(inner: Box<dyn Channel>) -> Odd {
 /// A channel that takes longer to close than anybody wants to wait.
 pub(crate) fn unclosing(inner: Box<dyn Channel>) -> Odd {
     Odd { inner, oddity: Oddity::NoClose }
+}
+
+/// A channel whose output does not end before its peer's was read: neither of the two has room for the end, say.
+pub(crate) fn ending_when_read(inner: Box<dyn Channel>) -> Odd {
+    Odd { inner, oddity: Oddity::NoEndYet { asked: AtomicBool::default(), read: AtomicBool::default() } }
 }
 
 /// A channel in whose next `flush` something happens.
@@ -96,7 +107,13 @@ impl Channel for Odd {
         match self.oddity {
             Oddity::Endless => Ok(bufs.iter().map(|buf| buf.len()).sum()),
             Oddity::ReadFails(kind) => Err(Error::new(kind, "odd", "on purpose").during("read")),
-            _ => self.inner.readv_full(bufs, fds, flags),
+            _ => {
+                let read = self.inner.readv_full(bufs, fds, flags);
+                if let (Oddity::NoEndYet { asked, read: was_read }, Ok(1..)) = (&self.oddity, &read) {
+                    was_read.store(asked.load(Ordering::SeqCst), Ordering::SeqCst);
+                }
+                read
+            }
         }
     }
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
@@ -139,8 +156,12 @@ impl Channel for Odd {
         self.inner.set_cork(cork);
     }
     fn close_write(&self) -> Result<()> {
-        match self.oddity {
+        match &self.oddity {
             Oddity::NoCloseWrite => Err(Error::unsupported(self, "close_write", Features::CLOSE_WRITE)),
+            Oddity::NoEndYet { asked, read } if !read.load(Ordering::SeqCst) => {
+                asked.store(true, Ordering::SeqCst);
+                Err(Error::WOULD_BLOCK)
+            }
             _ => self.inner.close_write(),
         }
     }
