@@ -1,6 +1,6 @@
 //! Descriptors passed along with data (`SCM_RIGHTS`, unix(7)).
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -8,17 +8,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use channel_core::{Error, ErrorKind};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// How many descriptors the kernel puts into one message (`SCM_MAX_FD`, unix(7)).
-pub(crate) const MOST: usize = 253;
+pub(crate) use channel_sys::MOST_DESCRIPTORS as MOST;
 
-/// Credentials too, so that a socket adopted with `SO_PASSCRED` set does not truncate descriptors.
-const RECEIVE_SPACE: usize = rustix::cmsg_space!(ScmRights(MOST), ScmCredentials(1));
 const SEND_SPACE: usize = rustix::cmsg_space!(ScmRights(MOST));
 
 /// Sends `bufs`, with `fds` (at most [`MOST`]) attached to the first byte.
@@ -92,17 +88,9 @@ impl Received {
         if fds.is_none() && limit == 0 {
             return self.receive_none(socket, bufs);
         }
-        let mut space = [MaybeUninit::uninit(); RECEIVE_SPACE];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        let message = retry_on_intr(|| recvmsg(socket, bufs, &mut control, flags))?;
         let mut arrived = Vec::new();
-        for part in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = part {
-                arrived.extend(rights);
-            }
-        }
-        if message.flags.contains(ReturnFlags::CTRUNC) {
+        let message = channel_sys::receive(socket, bufs, &mut arrived).map_err(errno)?;
+        if message.truncated {
             self.lose(format!(
                 "{} arrived and were closed; the kernel cut off the others, as it does when this process has no \
                  descriptors left (RLIMIT_NOFILE)",
@@ -185,6 +173,11 @@ impl Received {
     fn lock(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the system call failed with, as everything here has it.
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 /// A descriptor opened with `O_PATH` refuses `F_SETFL`, and never has `O_NONBLOCK`: only what has it is touched.

@@ -69,6 +69,22 @@ fn only_who_asks_for_half_closing_has_it() {
 }
 
 #[test]
+fn a_wait_that_saw_half_a_frame_and_the_read_behind_it_hold_nobody_longer_than_the_read_may_take() {
+    watchdog::run("half a frame", || {
+        let (server, far) = open_server(1000);
+        server.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        far.write_all(&[0x82, 0x85]).unwrap(); // a header without its mask, and no more
+        assert!(server.wait(Direction::Read, None).unwrap());
+        let late = server.read(&mut [0; 16]).unwrap_err();
+        assert!(late.is_timed_out() && late.is_passing(), "{late}");
+        far.write_all(&[0, 0, 0, 0, b'h', b'e', b'l', b'l', b'o']).unwrap();
+        let mut heard = [0; 5];
+        server.read_all(&mut heard).unwrap();
+        assert_eq!(&heard, b"hello");
+    });
+}
+
+#[test]
 fn what_was_agreed_on_is_known_after_the_handshake() {
     watchdog::run("facts", || {
         let (near, _far) = MemoryChannel::pair().unwrap();

@@ -32,7 +32,8 @@ use journal::Journal;
 use tree::Tree;
 
 /// The crates that are planted.
-const PLANTED: [&str; 5] = ["channel-core", "channel-socket", "channel-tls", "channel-websocket", "channel-file"];
+const PLANTED: [&str; 6] =
+    ["channel-sys", "channel-core", "channel-socket", "channel-tls", "channel-websocket", "channel-file"];
 /// The crates whose tests are those of the planted ones.
 const NEAR: [&str; 6] =
     ["channel-core", "channel-socket", "channel-tls", "channel-websocket", "channel-file", "channel-testkit"];
