@@ -19,14 +19,13 @@ mod echo;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::ControlFlow;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use channel_stack::{
-    AioChange, AioContext, AioHandler, Callback, Condition, Direction, EventLoop, ServerStack, SocketAddress,
-    SocketChannel, SocketListener, Timer, WatchGuard,
+    AioChange, AioContext, AioHandler, Callback, Direction, EventLoop, ServerStack, SocketAddress, SocketChannel,
+    SocketListener,
 };
 
 use echo::connection::{Connection, Turn};
@@ -59,8 +58,6 @@ struct Peer {
     handler: AioHandler,
     /// Whether the handler is set for reading, and for writing.
     handled: (bool, bool),
-    /// In the end: the peer hangs up, or has had its time.
-    leaving: Option<(WatchGuard, Timer)>,
 }
 
 /// Connections accepted in one call of the listener's handler: it is called again, and others are in between.
@@ -119,12 +116,12 @@ impl Server {
         let callback = self.callback(move |server| server.turn(key));
         let handler = AioHandler { context: Arc::clone(&self.context), callback };
         let connection = Connection::new(channel);
-        state.peers.insert(key, Peer { connection, handler, handled: (false, false), leaving: None });
+        state.peers.insert(key, Peer { connection, handler, handled: (false, false) });
         drop(state);
         self.turn(key); // at once: the time a handshake may take runs from its first call
     }
 
-    /// What handlers, watch and timer of a connection do: which event it was does not matter.
+    /// What the handlers of a connection do: which event it was does not matter.
     fn turn(self: &Arc<Self>, key: u64) {
         let mut state = self.state();
         let State { peers, summary, .. } = &mut *state;
@@ -174,17 +171,7 @@ impl Peer {
             self.connection.channel().set_aio_fd_handler(read, write)?;
             self.handled = wanted;
         }
-        // The limits of the layers are theirs: they call the handler.
-        if let (None, Some(until)) = (&self.leaving, self.connection.leaving()) {
-            let AioHandler { context, callback } = &self.handler;
-            let (hung_up, late) = (Arc::clone(callback), Arc::clone(callback));
-            let watch = self.connection.channel().add_watch(Arc::clone(context), Condition::HUP, move |_, _| {
-                hung_up();
-                ControlFlow::Break(())
-            })?;
-            self.leaving = Some((watch, Timer::set(context, until, move || late())));
-        }
-        Ok(())
+        Ok(()) // the limits of the layers are theirs: they call the handler
     }
 }
 

@@ -12,32 +12,28 @@
 mod echo;
 
 use std::io;
-use std::ops::ControlFlow;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use channel_stack::{AioChannel, AioListener, Condition, ServerStack, SocketAddress, SocketListener, TokioContext};
+use channel_stack::{AioChannel, AioListener, Limits, ServerStack, SocketAddress, SocketListener};
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Builder;
-use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::timeout;
 
 pub use self::echo::Failure;
 pub use self::echo::crowd::{Served, run as run_clients};
 pub use self::echo::process::Options;
 use self::echo::process::{Order, Process};
 
-/// How long a peer may take to hang up.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// Sends everything back, up to the end; how many bytes that was.
 async fn echo(channel: AioChannel, open: Arc<Open>) -> io::Result<u64> {
     let echoed = converse(&channel, &open).await;
     // After a failure, too: closing is what lets the last words out, which tell the peer why.
+    let since = Instant::now();
     let closed = channel.close().await;
+    open.late.fetch_add(usize::from(since.elapsed() >= Limits::default().linger), Ordering::Relaxed);
     let bytes = echoed?;
     closed?;
     Ok(bytes)
@@ -49,27 +45,8 @@ async fn converse(channel: &AioChannel, open: &Open) -> io::Result<u64> {
     // By reference a channel can be read and written at once, without the lock of `tokio::io::split`.
     let (mut reader, mut writer) = (channel, channel);
     let bytes = tokio::io::copy(&mut reader, &mut writer).await?;
-    writer.shutdown().await?; // a Close frame, close_notify, FIN
-    if !hung_up(channel).await? {
-        open.late.fetch_add(1, Ordering::Relaxed);
-    }
+    writer.shutdown().await?; // our end; what follows it below is for `close` to wait for
     Ok(bytes)
-}
-
-/// Waits until the peer has hung up, below all layers, or has had its time; whether it has.
-///
-/// Its Close frame has come, but close_notify and FIN, which follow, need not have. TCP answers what comes after `close` with a
-/// reset, and that takes our last bytes from a peer that has yet to read them (RFC 2525 §2.17). As our FIN has left, theirs makes
-/// the socket hang up.
-async fn hung_up(channel: &AioChannel) -> channel_stack::Result<bool> {
-    let (tell, told) = oneshot::channel();
-    let mut tell = Some(tell);
-    let context = TokioContext::of(&tokio::runtime::Handle::current())?;
-    let _watch = channel.channel().add_watch(context, Condition::HUP, move |_, _| {
-        let _ = tell.take().map(|tell| tell.send(()));
-        ControlFlow::Break(())
-    })?;
-    Ok(timeout(PATIENCE, told).await.is_ok())
 }
 
 /// Accepts until the listener is closed, and waits for who is there.

@@ -1,11 +1,9 @@
 //! One connection of the echo server: it is given turns, and says after each what it waits for. It knows no event loop.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use channel_stack::{
-    Buffer, Channel, ChannelExt, Direction, Error, Interests, Readiness, Result, SocketChannel, find_layer,
-};
+use channel_stack::{Buffer, Channel, ChannelExt, Direction, Error, Interests, Limits, Readiness, Result};
 
 use super::Summary;
 
@@ -28,14 +26,11 @@ pub(crate) struct Connection {
 enum Phase {
     Opening,
     Echoing,
-    /// All was sent back; our own end is on its way.
-    Ending,
-    /// Both have ended; the peer has yet to hang up, and a little time for that.
-    Leaving {
-        until: Instant,
+    /// All was sent back: our own end goes out, and then the ends below come. Also after a failure: closing is what lets the last words
+    /// out, which tell the peer why.
+    Closing {
+        since: Instant,
     },
-    /// Also after a failure: closing is what lets the last words out, which tell the peer why.
-    Closing,
     Closed,
 }
 
@@ -54,9 +49,6 @@ pub(crate) enum Turn {
 const HELD: usize = 64 * 1024;
 /// Steps in one turn: a peer that always has more for us cannot keep the others waiting.
 const STEPS: usize = 16;
-/// How long a peer may take to hang up.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 impl Connection {
     pub(crate) fn new(channel: Box<dyn Channel>) -> Self {
         let (channel, phase): (Arc<dyn Channel>, _) = (channel.into(), Phase::Opening);
@@ -89,7 +81,8 @@ impl Connection {
                 Err(error) => {
                     self.failure.get_or_insert(error);
                     // An error of `close` itself leaves nothing to close.
-                    self.phase = if self.phase == Phase::Closing { Phase::Closed } else { Phase::Closing };
+                    let closed = matches!(self.phase, Phase::Closing { .. });
+                    self.phase = if closed { Phase::Closed } else { Phase::Closing { since: Instant::now() } };
                 }
             }
         }
@@ -107,20 +100,9 @@ impl Connection {
                 summary.most_open = summary.most_open.max(summary.open);
             }
             Phase::Echoing => return self.echo(summary),
-            Phase::Ending => {
-                self.channel.close_write()?;
-                self.phase = Phase::Leaving { until: Instant::now() + PATIENCE };
-            }
-            Phase::Leaving { until } => match self.has_hung_up() {
-                Ok(true) => self.phase = Phase::Closing,
-                _ if Instant::now() >= until => {
-                    summary.late += 1;
-                    self.phase = Phase::Closing;
-                }
-                not_yet => return not_yet.map(drop),
-            },
-            Phase::Closing => {
+            Phase::Closing { since } => {
                 self.channel.close()?;
+                summary.late += usize::from(since.elapsed() >= Limits::default().linger);
                 self.phase = Phase::Closed;
             }
             Phase::Closed => {}
@@ -154,27 +136,10 @@ impl Connection {
             }
         }
         if self.peer_ended && self.held.is_empty() {
-            self.phase = Phase::Ending; // theirs was a half-close: they still read, up to our own end
+            self.phase = Phase::Closing { since: Instant::now() }; // they still read, up to our own end
             moved = true;
         }
         if moved { Ok(()) } else { Err(Error::WOULD_BLOCK) }
-    }
-
-    /// Whether the peer has hung up, below all layers, or says would-block.
-    ///
-    /// Its Close frame has come, but close_notify and FIN, which follow, need not have. TCP answers what comes after `close`
-    /// with a reset, and that takes our last bytes from a peer that has yet to read them (RFC 2525 §2.17).
-    fn has_hung_up(&self) -> Result<bool> {
-        let Some(socket) = self.socket() else { return Ok(true) };
-        match socket.read(&mut [0; 256]) {
-            Ok(count) => Ok(count == 0),
-            Err(error) if error.is_would_block() => Err(error),
-            Err(_) => Ok(true),
-        }
-    }
-
-    fn socket(&self) -> Option<&SocketChannel> {
-        find_layer(&*self.channel)
     }
 
     fn has_room(&self) -> bool {
@@ -183,11 +148,6 @@ impl Connection {
 
     /// What must happen before the next step gets anywhere, for a loop that asks.
     fn wanted(&self) -> Readiness {
-        if let Phase::Leaving { until } = self.phase {
-            let hangs_up = self.socket().map(|socket| socket.readiness(Direction::Read));
-            // A deadline of our own goes where those of the layers are.
-            return hangs_up.unwrap_or(Readiness::Ready).with_deadline(Some(until));
-        }
         match self.waits_for() {
             (true, true) => self.channel.readiness(Direction::Read).or(self.channel.readiness(Direction::Write)),
             (true, false) => self.channel.readiness(Direction::Read),
@@ -203,21 +163,11 @@ impl Connection {
         match self.phase {
             Phase::Opening => (true, false), // counts as reading, whichever way its bytes go
             Phase::Echoing => (self.has_room(), !self.held.is_empty()),
-            Phase::Leaving { .. } => (false, false),
-            Phase::Ending | Phase::Closing | Phase::Closed => (false, true),
+            Phase::Closing { .. } | Phase::Closed => (false, true), // who closes waits as a writer, whatever for
         }
     }
 
-    /// Until when the peer has time to hang up, if nothing else is missing. The layers are through with what they have below
-    /// then, so their handlers do not tell; a watch for `HUP` does.
-    pub(crate) fn leaving(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Leaving { until } => Some(until),
-            _ => None,
-        }
-    }
-
-    /// To set handlers on, and watches.
+    /// To set handlers on.
     pub(crate) fn channel(&self) -> &Arc<dyn Channel> {
         &self.channel
     }
