@@ -54,7 +54,7 @@ static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Clock {
     fn timeout(&self) -> Option<Duration> {
-        match self.timeout.load(Ordering::Relaxed) {
+        match self.timeout.load(Ordering::Acquire) {
             0 => None,
             nanos => Some(Duration::from_nanos(nanos)),
         }
@@ -74,23 +74,29 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 thread_local! {
-    static WHOLE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static WHOLE: Cell<Option<(Direction, Instant)>> = const { Cell::new(None) };
+}
+
+/// When a call has to be done that is a part of another one in its direction.
+fn whole(direction: Direction) -> Option<Instant> {
+    WHOLE.get().and_then(|(of, limit)| (of == direction).then_some(limit))
 }
 
 /// When a call that may take `timeout` from now on has taken too long, alone or as a part.
-fn ends(timeout: Duration, now: Instant) -> Instant {
+fn ends(direction: Direction, timeout: Duration, now: Instant) -> Instant {
     let alone = now + timeout; // no clock here can tell more than three centuries
-    WHOLE.get().map_or(alone, |whole| whole.min(alone))
+    whole(direction).map_or(alone, |whole| whole.min(alone))
 }
 
-/// Until this is dropped, calls made on this thread are parts of one that has to be done by then: an `_all` form, or a task's.
+/// Until this is dropped, calls made on this thread in one direction are parts of one that has to be done by then: an `_all` form, or a task's.
 pub(crate) struct Within {
-    outer: Option<Instant>,
+    outer: Option<(Direction, Instant)>,
 }
 
 impl Within {
-    pub(crate) fn begin(limit: Option<Instant>) -> Self {
-        Self { outer: WHOLE.replace(limit) }
+    pub(crate) fn begin(direction: Direction, limit: Option<Instant>) -> Self {
+        let limit = limit.map(|limit| whole(direction).map_or(limit, |outer| outer.min(limit)));
+        Self { outer: WHOLE.replace(limit.map(|limit| (direction, limit))) }
     }
 }
 
@@ -139,8 +145,11 @@ impl Mode {
         }
         if timeout.is_some() || self.clocks.get().is_some() {
             let clock = &self.clocks.get_or_init(Box::default)[direction as usize];
-            clock.timeout.store(timeout.map_or(0, nanos), Ordering::Relaxed);
-            self.begin(direction);
+            if let Some(timeout) = timeout {
+                // First: who sees the timeout sees when it passes.
+                clock.pass_at(ends(direction, Duration::from_nanos(nanos(timeout)), Instant::now()));
+            }
+            clock.timeout.store(timeout.map_or(0, nanos), Ordering::Release);
         }
         Ok(())
     }
@@ -165,20 +174,18 @@ impl Mode {
         (!self.is_blocking()).then(|| clock.passes())
     }
 
-    /// `answer`, with the [`limit`](Self::limit) of `direction`: ready once that has passed. For implementers of [`Channel::readiness`].
+    /// `answer`, with the [`limit`](Self::limit) of `direction` as a deadline, which may have passed: that is an event, too. For implementers of
+    /// [`Channel::readiness`].
     #[must_use]
     pub fn limited(&self, direction: Direction, answer: Readiness) -> Readiness {
-        match self.limit(direction) {
-            Some(limit) if limit <= Instant::now() => Readiness::Ready,
-            limit => answer.with_deadline(limit),
-        }
+        answer.with_deadline(self.limit(direction))
     }
 
     /// The time of `direction` begins: a handler was set, or the channel has opened.
     pub fn begin(&self, direction: Direction) {
         let clock = self.clock(direction);
         if let Some((clock, timeout)) = clock.and_then(|clock| Some((clock, clock.timeout()?))) {
-            clock.pass_at(ends(timeout, Instant::now()));
+            clock.pass_at(ends(direction, timeout, Instant::now()));
         }
     }
 
@@ -190,7 +197,7 @@ impl Mode {
     #[must_use]
     pub fn deadline(&self, direction: Direction) -> Option<Instant> {
         let timeout = self.timeout(direction).filter(|_| self.is_blocking())?;
-        Some(ends(timeout, Instant::now()))
+        Some(ends(direction, timeout, Instant::now()))
     }
 
     /// Notes what a call came to, and has one that would block say that the time has passed, once, if it has and calls do not wait. What
@@ -206,9 +213,12 @@ impl Mode {
             clock.pass_at(now + timeout);
             return result;
         }
-        let passes = if WHOLE.get().is_some() { ends(timeout, now) } else { clock.passes() };
+        let is_part = whole(direction).is_some();
+        let passes = if is_part { ends(direction, timeout, now) } else { clock.passes() };
         let has_passed = passes <= now;
-        clock.pass_at(if has_passed { now + timeout } else { passes });
+        if has_passed || is_part {
+            clock.pass_at(if has_passed { now + timeout } else { passes }); // else another thread may just have set another one
+        }
         if has_passed { Err(Error::timed_out(direction, channel)) } else { result }
     }
 
@@ -257,6 +267,10 @@ impl Mode {
                 return Err(Error::timed_out(direction, channel));
             }
             match attempt() {
+                // What is ready for ever, such as a peer that sends what carries nothing, ends with the time, too.
+                Err(error) if error.is_would_block() && deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    return Err(Error::timed_out(direction, channel));
+                }
                 Err(error) if error.is_would_block() => {}
                 done => return done,
             }

@@ -125,21 +125,18 @@ impl Buffer {
         if self.storage.len() - self.end >= least {
             return;
         }
-        if self.storage.len() < STORAGE {
-            let mut storage = pool_take(self.len() + least);
-            storage[..self.len()].copy_from_slice(self.as_slice());
-            self.replace(storage);
+        let (has, needed) = (self.storage.len(), self.len() + least);
+        // What is moved is little, or no more than what was taken out since: a large one that is nearly full grows rather than being moved
+        // for every few bytes.
+        let moves = has == STORAGE || (has > STORAGE && self.start >= self.len());
+        if moves && needed <= has {
+            self.storage.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.len());
             return;
         }
-        if self.start > 0 {
-            self.storage.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        let needed = self.end + least;
-        if needed > self.storage.len() {
-            self.storage.resize(needed.max(self.storage.len() * 2), 0);
-        }
+        let mut storage = pool_take(if has < STORAGE { needed } else { needed.max(2 * has) });
+        storage[..self.len()].copy_from_slice(self.as_slice());
+        self.replace(storage);
     }
 }
 
@@ -233,10 +230,15 @@ fn pool_take(least: usize) -> Vec<u8> {
     if least <= STORAGE {
         // A thread that is ending has none of its own any more.
         let own = OWN.try_with(|own| own.borrow_mut().pieces.pop()).unwrap_or_default();
-        if let Some(storage) = own.or_else(|| pool().pop()) {
+        if let Some(storage) = own {
             return storage;
         }
     }
+    let mut pool = pool();
+    if let Some(at) = pool.iter().position(|storage| storage.len() >= least) {
+        return pool.swap_remove(at);
+    }
+    drop(pool);
     vec![0; least.max(STORAGE)]
 }
 
@@ -305,6 +307,21 @@ mod tests {
         buffer.consume(4);
         buffer.extend(&vec![b'x'; STORAGE]);
         assert_eq!((buffer.len(), buffer.as_slice()[..2].to_vec()), (STORAGE + 1, b"!x".to_vec()));
+    }
+
+    #[test]
+    fn a_large_one_that_is_nearly_full_is_not_moved_for_every_few_bytes() {
+        let mut buffer = Buffer::new();
+        buffer.extend(&vec![b'x'; 10 * STORAGE]);
+        let mut moves = 0;
+        for _ in 0..1000 {
+            let before = buffer.start;
+            buffer.consume(16);
+            buffer.extend(&[b'x'; 16]);
+            moves += usize::from(buffer.start < before);
+        }
+        assert!(moves <= 1, "{moves}");
+        assert!((buffer.len(), buffer.storage.len() <= 20 * STORAGE) == (10 * STORAGE, true));
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// reading is ready, and the next read that would block says `TimedOut` instead, once \[T2\]. A call with `DONT_WAIT` in blocking mode never
     /// does.
     ///
-    /// Of a stack, that of the channel which is called counts. `handshake` has [`Limits::handshake`](crate::Limits::handshake), in each layer, and
+    /// Of a stack, that of the channel which is called counts. `handshake` has [`Limits::handshake`](crate::Limits::handshake), and
     /// `close` has [`Limits::linger`](crate::Limits::linger). A change applies from the next call on. (The std types: `SO_RCVTIMEO`, which bounds one read(2).)
     ///
     /// # Errors
@@ -249,8 +249,11 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// those bytes it consumed. It is called again, with the bytes that follow, only if it consumed all. What it leaves
     /// comes first in the next read.
     ///
-    /// Returns how many bytes were consumed in all; if `take` was never called, 0 means the clean end. `take` must not call the
-    /// channel. Never waits, whatever the mode.
+    /// Returns how many bytes were consumed in all; if `take` was never called, 0 means the clean end. Never waits, whatever the mode.
+    ///
+    /// `take` runs under locks of the channel and of those below. It must not call any of them, not even to ask what they are, and it must not
+    /// wait: as long as it runs, calls of others that never block are held up, `shutdown` and those of a memory channel's peer too. Who passes
+    /// the bytes on to something that may block copies them.
     ///
     /// # Errors
     /// As a `DONT_WAIT` read; [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::READ_BUF`].
@@ -400,7 +403,7 @@ macro_rules! forward_methods {
 macro_rules! mode_methods {
     ($mode:ident, $handlers:ident) => {
         fn set_blocking(&self, blocking: bool) {
-            self.$mode.set_blocking(blocking);
+            self.$handlers.set_blocking(&self.$mode, blocking);
         }
         fn set_read_timeout(&self, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
             self.$handlers.set_timeout(self, &self.$mode, $crate::Direction::Read, timeout)

@@ -102,7 +102,8 @@ pub trait ChannelExt: Channel {
     /// [`readv_all_eof`](Self::readv_all_eof) with descriptors, which are appended to `fds`, and flags.
     ///
     /// # Errors
-    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if the stream ends in the middle; descriptors received by then are closed.
+    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) if the stream ends in the middle; descriptors received by then are closed. Where the error
+    /// passes ([`Error::is_passing`]), as that of a time that has passed, they are in `fds`: they belong to the bytes done.
     /// [`InvalidInput`](ErrorKind::InvalidInput) for [`ReadFlags::MSG_PEEK`].
     fn readv_full_all_eof(
         &self,
@@ -115,19 +116,22 @@ pub trait ChannelExt: Channel {
             return Err(Error::new(ErrorKind::InvalidInput, self.layer(), detail).during("read").on(self.name()));
         }
         let limit = limit_of(self, Direction::Read);
-        let _within = Within::begin(limit);
+        let _within = Within::begin(Direction::Read, limit);
         let mut unused = Vec::new();
         let wants_fds = fds.is_some();
         let fds = fds.unwrap_or(&mut unused);
         let had = fds.len();
         let mut done = 0;
         let mut rest = bufs;
+        let mut late = false;
         skip_mut(&mut rest, 0);
         while !rest.is_empty() {
             let mut read = self.readv_full(rest, wants_fds.then_some(&mut *fds), flags);
             if matches!(&read, Err(error) if error.is_would_block()) {
                 match self.readiness(Direction::Read).block(limit) {
                     Ok(true) => continue,
+                    // The call says so itself, once, and its time begins anew.
+                    Ok(false) if !std::mem::replace(&mut late, true) => continue,
                     Ok(false) => read = Err(Error::timed_out(Direction::Read, self).during("read")),
                     Err(error) => read = Err(error),
                 }
@@ -143,7 +147,9 @@ pub trait ChannelExt: Channel {
                     skip_mut(&mut rest, count);
                 }
                 Err(error) => {
-                    fds.truncate(had);
+                    if !error.is_passing() {
+                        fds.truncate(had); // else the caller goes on behind `done`, and has those that came with it
+                    }
                     return Err(error.with_bytes_done(done));
                 }
             }
@@ -185,9 +191,10 @@ pub trait ChannelExt: Channel {
             .on(self.name()));
         }
         let limit = limit_of(self, Direction::Write);
-        let _within = Within::begin(limit);
+        let _within = Within::begin(Direction::Write, limit);
         let mut fds = fds;
         let mut done = 0;
+        let mut late = false;
         while !rest.is_empty() {
             match self.writev_full(rest, fds, flags) {
                 Ok(0) => {
@@ -201,6 +208,7 @@ pub trait ChannelExt: Channel {
                 }
                 Err(error) if error.is_would_block() => match self.readiness(Direction::Write).block(limit) {
                     Ok(true) => {}
+                    Ok(false) if !std::mem::replace(&mut late, true) => {}
                     Ok(false) => {
                         let error = Error::timed_out(Direction::Write, self).during("write");
                         return Err(error.with_bytes_done(done));

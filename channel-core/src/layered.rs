@@ -29,7 +29,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use self::core::Core;
-use closing::Closing;
 use engine::{Decoder, Encoder, Ending, Handshake};
 use handlers::Handlers;
 use outbox::Outbox;
@@ -117,7 +116,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
                 handshake_deadline: OnceLock::new(),
                 silence: Mutex::default(),
                 sleepers: WaitQueue::default(),
-                closing: Closing::default(),
+                closing: OnceLock::new(),
             }),
         }
     }
@@ -271,6 +270,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
 
     fn set_blocking(&self, blocking: bool) {
         self.core.mode.set_blocking(blocking);
+        self.core.after_call(); // a handler that is set knows of the time that begins, or is over
     }
 
     fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
@@ -354,7 +354,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         let closing = core.facts.has(Facts::CLOSING);
         let result = core.handlers.change(core.layer, &*core.inner, [read, write], event, rests, closing);
         for (direction, set, over) in set {
-            if set {
+            if set && result.is_ok() {
                 core.mode.begin(direction);
             }
             if set && core.facts.load().intersects(over | Facts::CLOSING) {

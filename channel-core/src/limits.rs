@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a layer's handshake may take, from its first call. Default: 10 seconds.
+    /// How long a layer's handshake may take, from its first call, with those of the layers below. Of a stack that is as long as all of it may
+    /// take. Default: 10 seconds.
     pub handshake: Duration,
     /// How long [`Channel::close`](crate::Channel::close) may spend being polite; and where the protocol has a closing handshake
     /// (WebSocket), how long a peer may send nothing after our [`close_write`](crate::Channel::close_write) before reading ends with

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use channel_core::{
     AioChannel, AioContext, Callback, Direction, ErrorKind, EventLoop, LoopHandle, MemoryChannel, Task,
 };
-use channel_testkit::watchdog;
+use channel_testkit::{child, watchdog};
 use rustix::event::{EventfdFlags, eventfd};
 
 /// Runs `test` over a new loop, inside the watchdog.
@@ -330,4 +330,143 @@ fn a_future_may_spawn_and_set_timers_while_it_is_dropped() {
         assert_eq!(event_loop.run_once(None).unwrap(), 1, "the future is dropped");
         assert_eq!(event_loop.run_once(None).unwrap(), 2, "what it left runs");
     });
+}
+
+/// Who lets go of it wakes those who wait under its lock, and who waits takes itself off the list when dropped: as async mutexes do.
+#[derive(Default)]
+struct Gate(Mutex<Vec<(usize, Waker)>>);
+
+struct Open(Arc<Gate>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().iter().for_each(|(_, waker)| waker.wake_by_ref());
+    }
+}
+
+struct Waits(Arc<Gate>, usize);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().retain(|(number, _)| *number != self.1);
+    }
+}
+
+#[test]
+fn a_loop_that_ends_drops_no_task_inside_of_what_wakes_it() {
+    watchdog::run("a lock that tasks wait for", || {
+        let (event_loop, gate) = (EventLoop::new().unwrap(), Arc::new(Gate::default()));
+        for number in 1..100 {
+            let waits = Waits(Arc::clone(&gate), number);
+            let waiting = async move {
+                let Waits(gate, number) = &waits;
+                poll_fn::<(), _>(|cx| {
+                    gate.0.lock().unwrap().push((*number, cx.waker().clone()));
+                    Poll::Pending
+                })
+                .await;
+            };
+            event_loop.spawn(waiting).detach();
+        }
+        let open = Open(Arc::clone(&gate));
+        let holding = async move {
+            let _open = open;
+            std::future::pending::<()>().await;
+        };
+        event_loop.spawn(holding).detach();
+        event_loop.run_once(Some(Duration::ZERO)).unwrap();
+        drop(event_loop);
+        assert_eq!(gate.0.lock().unwrap().len(), 0);
+    });
+}
+
+#[test]
+fn a_loop_that_ends_has_room_for_a_long_chain_of_tasks() {
+    child::run("a_loop_that_ends_has_room_for_a_long_chain_of_tasks", || {
+        let event_loop = EventLoop::new().unwrap();
+        let mut last = event_loop.spawn(std::future::pending::<()>());
+        for _ in 0..50_000 {
+            let before = last;
+            last = event_loop.spawn(async move {
+                let _ = before.await;
+            });
+        }
+        last.detach();
+        event_loop.run_once(Some(Duration::ZERO)).unwrap();
+        drop(event_loop);
+    });
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("on purpose"));
+    }
+}
+
+#[test]
+fn what_panics_when_it_is_dropped_leaves_nothing_else_of_a_loop_that_ends() {
+    for bomb_in in ["a timer", "a handler", "a callback"] {
+        let (event_loop, held) = (EventLoop::new().unwrap(), Arc::new(()));
+        for _ in 0..10 {
+            let held = Arc::clone(&held);
+            let holding = async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            };
+            event_loop.spawn(holding).detach();
+        }
+        event_loop.run_once(Some(Duration::ZERO)).unwrap();
+        let (handle, bomb) = (event_loop.handle(), Bomb);
+        let fd: Arc<OwnedFd> = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        let callback = move || {
+            let _bomb = &bomb;
+        };
+        match bomb_in {
+            "a timer" => drop(handle.set_timer(Instant::now() + Duration::from_secs(1000), Box::new(callback))),
+            "a handler" => handle.set_fd_handler(&fd, Direction::Read, Some(Arc::new(callback))).unwrap(),
+            _ => handle.schedule(Box::new(callback)),
+        }
+        let ended = catch_unwind(AssertUnwindSafe(|| event_loop.shutdown()));
+        assert_eq!(ended.unwrap_err().downcast_ref(), Some(&"on purpose"), "{bomb_in}");
+        assert_eq!(Arc::strong_count(&held), 1, "{bomb_in}: the tasks are dropped all the same");
+        let late = handle.spawn(async {});
+        assert!(late.is_finished(), "{bomb_in}");
+        late.detach();
+    }
+}
+
+#[test]
+fn a_task_that_panics_when_it_is_cancelled_ends_alone() {
+    child::run("a_task_that_panics_when_it_is_cancelled_ends_alone", || {
+        let event_loop = EventLoop::new().unwrap();
+        let bomb = Bomb;
+        let task = event_loop.spawn(async move {
+            let _bomb = bomb;
+            std::future::pending::<()>().await;
+        });
+        event_loop.run_once(Some(Duration::ZERO)).unwrap();
+        drop(task);
+        event_loop.run_once(Some(Duration::ZERO)).unwrap();
+        assert_eq!(event_loop.block_on(async { 7 }).unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_handler_whose_last_hold_panics_when_it_is_dropped_takes_no_turn_from_others() {
+    let event_loop = EventLoop::new().unwrap();
+    let fd: Arc<OwnedFd> = Arc::new(eventfd(1, EventfdFlags::CLOEXEC).unwrap());
+    let (handle, bomb, of) = (event_loop.handle(), Bomb, Arc::clone(&fd));
+    let callback: Callback = Arc::new(move || {
+        let _bomb = &bomb;
+        handle.set_fd_handler(&of, Direction::Read, None).unwrap(); // the loop alone holds it now
+    });
+    event_loop.handle().set_fd_handler(&fd, Direction::Read, Some(callback)).unwrap();
+    let ran = Arc::new(AtomicBool::new(false));
+    let runs = Arc::clone(&ran);
+    event_loop.handle().set_timer(Instant::now(), Box::new(move || runs.store(true, Ordering::SeqCst)));
+    catch_unwind(AssertUnwindSafe(|| event_loop.run_once(None))).unwrap_err();
+    assert!(ran.load(Ordering::SeqCst), "the timer had its turn");
 }

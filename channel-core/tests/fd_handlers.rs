@@ -297,25 +297,28 @@ fn a_handler_is_called_at_its_time_though_the_timer_runs_before_it_is_noted_and_
     };
     let recorder = Recorder::new();
     let hasty = counting(Arc::new(Hasty(recorder.clone())));
-    hasty.call_at(Some(Instant::now()));
+    hasty.call_at(|| Some(Instant::now()));
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 
     let registration = counting(recorder.clone());
     let soon = || Some(Instant::now() + Duration::from_millis(10));
-    registration.call_at(soon());
-    registration.call_at(Some(Instant::now() + Duration::from_secs(3600)));
+    registration.call_at(soon);
+    registration.call_at(|| Some(Instant::now() + Duration::from_secs(3600)));
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(30) {
         recorder.turn(Duration::from_millis(5)).unwrap();
     }
     assert_eq!(calls.load(Ordering::Relaxed), 1, "its time was moved on");
-    registration.call_at(soon());
+    let at = soon();
+    registration.call_at(|| at);
     while calls.load(Ordering::Relaxed) < 2 {
         recorder.turn(Duration::from_millis(5)).unwrap();
     }
-    registration.call_at(soon());
-    registration.call_at(None);
-    registration.call_at(soon());
+    registration.call_at(|| at);
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0, "it was called at that time");
+    registration.call_at(soon);
+    registration.call_at(|| None);
+    registration.call_at(soon);
     registration.remove();
     while begun.elapsed() < Duration::from_millis(100) {
         recorder.turn(Duration::from_millis(5)).unwrap();

@@ -14,6 +14,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
+use std::time::Duration;
 
 use channel_core::{
     AioChannel, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop, LoopHandle, MemoryChannel,
@@ -221,4 +222,32 @@ fn handlers_on_another_thread_wake_the_tasks() {
         other.handle().stop();
         running.join().unwrap();
     });
+}
+
+#[test]
+fn a_poll_that_waited_and_is_done_leaves_its_time_to_none_that_comes_later() {
+    const SHORT: Duration = Duration::from_millis(20);
+    let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+    near.set_read_timeout(Some(SHORT)).unwrap();
+    near.set_write_timeout(Some(SHORT)).unwrap();
+    let near = AioChannel::new(near);
+    let event_loop = EventLoop::new().unwrap();
+    let polled = poll_fn(|cx| {
+        let mut channel = &near;
+        let (mut read, mut written) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            far.set_blocking(false);
+            let mut all = [0; 8];
+            let _ = Pin::new(&mut channel).poll_write(cx, b"full");
+            assert!(Pin::new(&mut channel).poll_write(cx, b"full").is_pending());
+            assert!(Pin::new(&mut channel).poll_read(cx, &mut all).is_pending());
+            far.read(&mut all).unwrap();
+            far.write_all(b"four").unwrap();
+            read.push(matches!(Pin::new(&mut channel).poll_read(cx, &mut all), Poll::Ready(Ok(4))));
+            written.push(matches!(Pin::new(&mut channel).poll_write(cx, b"full"), Poll::Ready(Ok(4))));
+            thread::sleep(SHORT * 2); // nobody asks for anything meanwhile
+        }
+        Poll::Ready((read, written))
+    });
+    assert_eq!(event_loop.block_on(polled).unwrap(), (vec![true; 2], vec![true; 2]));
 }

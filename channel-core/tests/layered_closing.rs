@@ -314,3 +314,84 @@ fn a_write_under_way_ends_with_the_linger_of_a_close_that_nobody_repeats() {
         });
     });
 }
+
+/// Ends its stream with a full stop, and does not ask for the other end's.
+struct Stop;
+
+impl Encoder for Stop {
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        Plain.encode(source, out)
+    }
+
+    fn finish(&mut self, out: &mut Buffer) -> Result<()> {
+        FullStop.finish(out)
+    }
+}
+
+#[test]
+fn close_does_not_say_that_our_end_has_left_where_the_peer_made_no_room_for_it() {
+    watchdog::run("an end without room", || {
+        let (near, _far) = MemoryChannel::pair_with_capacity(4).unwrap();
+        let limits = Limits { linger: Duration::from_millis(20), ..Limits::default() };
+        let near = Layered::open("stop", Box::new(near), Plain, Stop, limits);
+        near.write_all(b"full").unwrap();
+        assert_eq!(near.close().unwrap_err().kind(), ErrorKind::TimedOut);
+    });
+}
+
+/// Cannot end any more once its peer said something, and has a last word for it.
+#[derive(Clone, Default)]
+struct Broken(Arc<AtomicUsize>);
+
+impl Decoder for Broken {
+    fn decode(&mut self, input: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
+        if input.is_empty() {
+            return Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false });
+        }
+        self.0.store(1, Ordering::SeqCst);
+        Err(Error::new(ErrorKind::Protocol, "broken", "on purpose"))
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Encoder for Broken {
+    fn pump(&mut self, out: &mut Buffer) -> Result<()> {
+        if self.0.swap(2, Ordering::SeqCst) == 1 {
+            out.extend(b"!");
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        Plain.encode(source, out)
+    }
+
+    fn finish(&mut self, _: &mut Buffer) -> Result<()> {
+        Err(Error::new(ErrorKind::Protocol, "broken", "no end can be encoded"))
+    }
+}
+
+#[test]
+fn what_was_taken_and_the_last_word_leave_though_the_stream_cannot_be_ended_properly() {
+    watchdog::run("a stream that breaks", || {
+        let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+        let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+        let engine = Broken::default();
+        let near = Layered::open("broken", Box::new(near), engine.clone(), engine, limits);
+        near.set_blocking(false);
+        assert_eq!(near.write(b"taken before").unwrap(), 12);
+        far.write_all(b"?").unwrap();
+        assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::Protocol);
+        near.set_blocking(true);
+        thread::scope(|scope| {
+            let closing = scope.spawn(|| near.close());
+            let mut heard = [0; 13];
+            far.read_all(&mut heard).unwrap();
+            assert_eq!(&heard, b"taken before!");
+            let _ = closing.join().unwrap(); // whatever it says, nothing was dropped
+        });
+    });
+}

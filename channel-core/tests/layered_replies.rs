@@ -188,3 +188,28 @@ fn what_is_left_of_a_lend_is_the_lenders_to_announce_and_to_lend_again() {
     assert_eq!(asked.load(Ordering::SeqCst), before, "asked to decode nothing while the layer below held bytes");
     assert!(near.read(&mut [0]).unwrap_err().is_would_block());
 }
+
+#[test]
+fn a_reply_that_finds_no_room_below_a_cork_leaves_with_what_made_room() {
+    let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+    let engine = Replies::default();
+    let near = Layered::open("replies", Box::new(plain("below", near)), engine.clone(), engine, Limits::default());
+    near.set_blocking(false);
+    far.set_blocking(false);
+    near.set_cork(true);
+    // More than a cork gathers, so that both layers hold some of it.
+    while near.write(&[b'x'; 100_000]).is_ok() {}
+    far.write_all(b"ping").unwrap();
+    let (mut heard, mut piece) = (Vec::new(), [0; 4]);
+    let mut idle = 0;
+    while idle < 3 && !heard.ends_with(b"ping") {
+        assert!(near.read(&mut [0]).unwrap_err().is_would_block());
+        match far.read(&mut piece) {
+            Ok(count) => heard.extend(&piece[..count]),
+            Err(error) if error.is_would_block() => idle += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let at = heard.windows(4).position(|four| four == b"ping");
+    assert!(at.is_some(), "{} bytes came, and no reply", heard.len());
+}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -65,8 +65,11 @@ impl Waiting {
         let mut wakers = lock(&self.0);
         let at = wakers.iter().position(|(known, _)| *known == place);
         let old = at.map(|at| wakers.swap_remove(at));
+        // The handler may be on the loop of the task that leaves: the others claim it for theirs.
+        let others = std::mem::take(&mut *wakers);
         drop(wakers);
         drop(old);
+        others.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     fn wake(&self) {
@@ -88,11 +91,17 @@ impl Drop for Accepting<'_> {
 }
 
 /// What the handler holds: a listener that is closed lets go of it, and that wakes, too.
-struct Alarm(Arc<Waiting>);
+struct Alarm {
+    waiting: Arc<Waiting>,
+    /// It moved to another loop, whose handler wakes everybody.
+    moved: Arc<AtomicBool>,
+}
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.0.wake();
+        if !self.moved.load(Ordering::Acquire) {
+            self.waiting.wake();
+        }
     }
 }
 
@@ -100,6 +109,7 @@ impl Drop for Alarm {
 struct Claim {
     context: Arc<dyn AioContext>,
     callback: Weak<dyn Fn() + Send + Sync>,
+    moved: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Claim {
@@ -176,24 +186,26 @@ impl AioListener {
             return Err(Error::new(ErrorKind::NotAttached, "socket", detail).during("accept"));
         };
         let mut claim = lock(&self.claim);
-        let there = claim.as_ref().and_then(|claim| Some((&claim.context, claim.callback.upgrade()?)));
+        let there = claim.as_ref().and_then(|claim| Some((claim, claim.callback.upgrade()?)));
         let mut moved = None;
         match there {
-            Some((on, _)) if Arc::ptr_eq(on, &context) => return Ok(()),
-            Some((on, callback)) => {
-                let handler = AioHandler { context: Arc::clone(on), callback };
+            Some((there, _)) if Arc::ptr_eq(&there.context, &context) => return Ok(()),
+            Some((there, callback)) => {
+                there.moved.store(true, Ordering::Release);
+                let handler = AioHandler { context: Arc::clone(&there.context), callback };
                 moved = Some(
                     self.listener.set_aio_fd_handler(AioChange::Release(handler.clone())).map(|gone| (gone, handler)),
                 );
             }
             None => {}
         }
-        let alarm = Alarm(Arc::clone(&self.waiting));
-        let callback: Callback = Arc::new(move || alarm.0.wake());
+        let moving = Arc::new(AtomicBool::new(false));
+        let alarm = Alarm { waiting: Arc::clone(&self.waiting), moved: Arc::clone(&moving) };
+        let callback: Callback = Arc::new(move || alarm.waiting.wake());
         let weak = Arc::downgrade(&callback);
         let handler = AioHandler { context: Arc::clone(&context), callback };
         let claimed = self.listener.set_aio_fd_handler(AioChange::Claim(handler.clone()));
-        *claim = claimed.is_ok().then_some(Claim { context, callback: weak });
+        *claim = claimed.is_ok().then_some(Claim { context, callback: weak, moved: moving });
         drop(claim);
         drop((moved, handler)); // which wakes: not under the lock
         match claimed {

@@ -5,9 +5,11 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Duration;
 
 use channel_core::{Channel, ChannelExt, Direction, ErrorKind, Limits, ReadFlags, Result, WriteFlags};
 use channel_socket::{SocketAddress, SocketChannel, SocketListener};
+use channel_sys::{Passing, set_passing};
 use channel_testkit::{child, fds, watchdog};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::sockopt;
@@ -211,6 +213,46 @@ fn a_socket_that_also_gets_credentials_loses_no_descriptors() {
     assert_eq!(receive(&far, 1, ReadFlags::empty()).unwrap().1.len(), 253);
 }
 
+/// Has the kernel put all that it knows into each message that `far` gets; says whether a pidfd is among that.
+fn ask_for_everything(far: &SocketChannel) -> bool {
+    let socket = far.socket().unwrap();
+    set_passing(socket.as_fd(), Passing::Credentials, true).unwrap();
+    for what in [Passing::Label, Passing::Pidfd] {
+        if let Err(error) = set_passing(socket.as_fd(), what, true) {
+            println!("without {what:?}: this system does not know it: {error}");
+            return false;
+        }
+    }
+    true
+}
+
+#[test]
+fn a_socket_that_also_gets_credentials_a_label_and_a_pidfd_loses_no_descriptors() {
+    let (near, far) = SocketChannel::pair().unwrap();
+    ask_for_everything(&far);
+    let file = some_file();
+    send(&near, b"x", &vec![file.as_fd(); 253]).unwrap();
+    assert_eq!(receive(&far, 1, ReadFlags::empty()).unwrap().1.len(), 253);
+}
+
+#[test]
+fn pidfds_that_an_adopted_socket_brings_are_neither_kept_nor_handed_out() {
+    child::run("pidfds_that_an_adopted_socket_brings_are_neither_kept_nor_handed_out", || {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (near, far) = (SocketChannel::from_fd(near.into()).unwrap(), SocketChannel::from_fd(far.into()).unwrap());
+        if !ask_for_everything(&far) {
+            return;
+        }
+        fds::assert_no_fd_left(|| {
+            for _ in 0..50 {
+                send(&near, b"xy", &[]).unwrap();
+                far.read_all(&mut [0; 1]).unwrap();
+                assert_eq!(receive(&far, 1, ReadFlags::empty()).unwrap().1.len(), 0);
+            }
+        });
+    });
+}
+
 #[test]
 fn descriptors_go_once_however_many_writes_the_bytes_take() {
     watchdog::run("descriptors_go_once", || {
@@ -227,4 +269,23 @@ fn descriptors_go_once_however_many_writes_the_bytes_take() {
             assert_eq!(fds.len(), 1, "descriptors that came of one that was sent");
         });
     });
+}
+
+#[test]
+fn descriptors_of_what_was_read_before_the_time_had_passed_stay_with_who_reads_on() {
+    let (near, far) = SocketChannel::pair().unwrap();
+    let file = some_file();
+    send(&near, b"half", &[file.as_fd()]).unwrap();
+    far.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let (mut heard, mut fds) = ([0; 8], Vec::new());
+    let read = |heard: &mut [u8], fds: &mut Vec<OwnedFd>| {
+        far.readv_full_all(&mut [IoSliceMut::new(heard)], Some(fds), ReadFlags::empty())
+    };
+    let late = read(&mut heard, &mut fds).unwrap_err();
+    assert!(late.is_timed_out() && late.is_passing(), "{late}");
+    assert_eq!((late.bytes_done(), fds.len()), (Some(4), 1));
+    send(&near, b"rest", &[]).unwrap();
+    read(&mut heard[4..], &mut fds).unwrap();
+    assert_eq!((&heard, fds.len()), (b"halfrest", 1));
+    fds::assert_same_file(&fds[0], &file);
 }

@@ -367,3 +367,23 @@ fn of_two_tasks_that_accept_each_is_woken() {
         }
     });
 }
+
+#[test]
+fn tasks_of_two_loops_that_accept_on_one_listener_sleep_until_somebody_connects_and_each_gets_one() {
+    watchdog::run("two loops on one listener", || {
+        let listener = Arc::new(AioListener::new(SocketListener::bind(&any_port()).unwrap()));
+        let loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
+        let tasks = loops.each_ref().map(|event_loop| {
+            let listener = Arc::clone(&listener);
+            event_loop.spawn(async move { listener.accept().await.map(drop) })
+        });
+        let turn = |time| loops.iter().map(|one| one.run_once(Some(time)).unwrap()).sum::<usize>();
+        let turns = (0..100).take_while(|_| turn(Duration::ZERO) > 0).count();
+        assert!(turns < 10, "{turns} turns, and nobody connects");
+        let address = listener.listener().local_address();
+        let _peers = [SocketChannel::connect(address).unwrap(), SocketChannel::connect(address).unwrap()];
+        while !tasks.iter().all(|task| task.is_finished()) {
+            turn(Duration::from_millis(1));
+        }
+    });
+}

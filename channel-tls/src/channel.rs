@@ -145,7 +145,8 @@ impl TlsChannel {
     }
 
     /// The peer's certificate chain, its own certificate first; `None` before the handshake has completed, and empty for a
-    /// client that was not asked for one. The first call copies it out of the session.
+    /// client that was not asked for one. The first call copies it out of the session,
+    /// whose lock it takes: not inside of [`with_read_buf`](Channel::with_read_buf).
     #[must_use]
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         Some(self.facts.get()?.peer_certificates())

@@ -47,6 +47,8 @@ pub(crate) struct Session {
     early: Vec<u8>,
     /// What rustls wants sent and no writer has fetched yet: an alert, tickets, our key update.
     replies: Buffer,
+    /// A key update that somebody asked for is among `replies`.
+    update_waits: bool,
     peer_closed: bool,
     finished: bool,
     failed: Option<Error>,
@@ -81,6 +83,7 @@ impl Session {
             most_pending,
             early: Vec::new(),
             replies: Buffer::new(),
+            update_waits: false,
             peer_closed: false,
             finished: false,
             failed: None,
@@ -147,6 +150,7 @@ impl Session {
         if !self.finished {
             out.extend(self.replies.as_slice());
         }
+        self.update_waits = false;
         self.replies.clear();
         self.replies.release();
     }
@@ -190,9 +194,13 @@ impl Session {
         if self.common().protocol_version() != Some(ProtocolVersion::TLSv1_3) {
             return Err(fault::error(ErrorKind::Unsupported, "keys can be updated in TLS 1.3 only"));
         }
+        if self.update_waits {
+            return Ok(()); // a peer that takes nothing makes us hold one
+        }
         let mut replies = std::mem::take(&mut self.replies);
         let result = self.step_on_pending(&mut replies, Errand::KeyUpdate);
         self.replies = replies;
+        self.update_waits = result.is_ok();
         result
     }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::waiter::{Claimed, Entered, Event, Released, Waiter, Waits};
-use super::{AioContext, Attached, current_context};
+use super::{AioChange, AioContext, Attached, current_context};
 use crate::blocking::{Within, limit_of};
 use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, WriteFlags};
 
@@ -36,7 +36,8 @@ use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, 
 /// # Other people's traits
 /// With the feature `tokio` it is tokio's `AsyncRead` and `AsyncWrite`, with `futures-io` those of futures-io; so is a reference to it.
 /// Its own methods of the same names come first where both are in sight. `shutdown` of the one and `close` of the other are
-/// [`close_write`](Self::close_write): [`close`](Self::close) comes behind them.
+/// [`close_write`](Self::close_write): [`close`](Self::close) comes behind them. A poll that is given up, and not polled again, leaves its
+/// time running ([`Channel::set_read_timeout`]): nobody says that it was.
 ///
 /// ```
 /// # #[cfg(feature = "tokio")] {
@@ -186,10 +187,11 @@ impl Shared {
         };
         drop(attachment);
         let readiness = self.channel.readiness(waits.event().direction());
+        let late = matches!(&readiness, Readiness::Wait(on) if on.deadline().is_some_and(|at| at <= Instant::now()));
         match &claimed.result {
-            _ if readiness.is_ready() => Ok(true),
-            // The next call says so.
-            Err(error) if error.is_closed() => Ok(true),
+            _ if readiness.is_ready() || late => Ok(true),
+            // The next call says so, if it is the channel that was closed and not the loop.
+            Err(error) if error.is_closed() && self.is_closed() => Ok(true),
             Err(error) => Err(error.clone().during("ready").on(self.channel.name())),
             // A handler is told of some things once, such as a shutdown: perhaps just before it was set.
             Ok(set_now) if *set_now || unknowing => {
@@ -202,6 +204,11 @@ impl Shared {
             }
             Ok(_) => Ok(false),
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        let kept = self.channel.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
+        kept.is_err_and(|error| error.is_closed())
     }
 
     fn failed(&self, kind: ErrorKind, detail: &'static str, operation: &'static str) -> Error {
@@ -240,6 +247,9 @@ impl AioChannel {
 
     /// Ties the channel to `context`: from now on tasks wait there, whatever thread they run on, until the returned guard is
     /// detached or dropped. A task that waits already moves along.
+    ///
+    /// Detach it before that loop ends: a task of another loop that waits there then is not woken, and calls say
+    /// [`Closed`](ErrorKind::Closed).
     ///
     /// # Errors
     /// [`Busy`](ErrorKind::Busy) if it is attached already, or on its way to another loop.
@@ -286,33 +296,24 @@ impl AioChannel {
     ///
     /// # Cancel safety
     /// As `attempt`: it waits outside of it.
-    pub async fn drive<T>(&self, direction: Direction, attempt: impl FnMut(&dyn Channel) -> Result<T>) -> Result<T> {
-        self.drive_until(limit_of(&*self.shared.channel, direction), direction, attempt).await
+    pub fn drive<T>(
+        &self,
+        direction: Direction,
+        attempt: impl FnMut(&dyn Channel) -> Result<T>,
+    ) -> impl Future<Output = Result<T>> {
+        Drive { ready: self.ready(direction), phase: Phase::Begins, attempt }
     }
 
     /// As [`drive`](Self::drive), for a part of what has to be done by `limit` \[T1\].
-    async fn drive_until<T>(
+    fn drive_until<T>(
         &self,
         limit: Option<Instant>,
         direction: Direction,
-        mut attempt: impl FnMut(&dyn Channel) -> Result<T>,
-    ) -> Result<T> {
-        let waits = self.shared.waits(direction);
-        loop {
-            poll_fn(|cx| waits.turn.poll(cx)).await;
-            let calls = waits.calls();
-            let attempted = {
-                let _within = Within::begin(limit);
-                attempt(&*self.shared.channel)
-            };
-            match attempted {
-                Err(error) if error.is_would_block() => {
-                    Ready { channel: self, direction, waiter: Waiter::after_attempt(calls), begins: false, limit }
-                        .await?;
-                }
-                done => return done,
-            }
-        }
+        attempt: impl FnMut(&dyn Channel) -> Result<T>,
+    ) -> impl Future<Output = Result<T>> {
+        let mut ready = self.ready(direction);
+        ready.limit = limit;
+        Drive { ready, phase: Phase::Attempts, attempt }
     }
 
     /// [`drive`](Self::drive) for those who implement futures by hand.
@@ -328,13 +329,16 @@ impl AioChannel {
         let mut limit = if waits.is_awaited() { None } else { limit_of(&*self.shared.channel, direction) };
         loop {
             ready!(waits.turn.poll(cx));
-            let _within = Within::begin(limit.take());
+            let _within = Within::begin(direction, limit.take());
             let calls = waits.calls();
             match attempt(&*self.shared.channel) {
                 Err(error) if error.is_would_block() => {
                     ready!(self.shared.poll_ready(&mut Waiter::poll_after_attempt(calls), cx, direction))?;
                 }
-                done => return Poll::Ready(done),
+                done => {
+                    waits.leave_polls();
+                    return Poll::Ready(done);
+                }
             }
         }
     }
@@ -347,7 +351,9 @@ impl AioChannel {
     /// # Cancel safety
     /// Cancel safe: nothing is read unless it is returned.
     pub async fn read(&self, buf: &mut [u8]) -> Result<usize> {
-        self.readv_full(&mut [IoSliceMut::new(buf)], None, ReadFlags::empty()).await
+        let attempt =
+            |channel: &dyn Channel| channel.readv_full(&mut [IoSliceMut::new(buf)], None, ReadFlags::DONT_WAIT);
+        self.drive(Direction::Read, attempt).await
     }
 
     /// [`Channel::readv_full`] that waits.
@@ -422,7 +428,8 @@ impl AioChannel {
     /// # Cancel safety
     /// Cancel safe: nothing is taken unless it is returned.
     pub async fn write(&self, buf: &[u8]) -> Result<usize> {
-        self.writev_full(&[IoSlice::new(buf)], &[], WriteFlags::empty()).await
+        let attempt = |channel: &dyn Channel| channel.writev_full(&[IoSlice::new(buf)], &[], WriteFlags::DONT_WAIT);
+        self.drive(Direction::Write, attempt).await
     }
 
     /// [`Channel::writev_full`] that waits until something is taken. It does not wait until that has left: what a layer holds
@@ -572,8 +579,59 @@ impl Future for Ready<'_> {
         if std::mem::take(begins) {
             ready!(channel.shared.waits(*direction).turn.poll(cx));
         }
-        let _within = Within::begin(*limit);
+        let _within = Within::begin(*direction, *limit);
         channel.shared.poll_ready(waiter, cx, *direction)
+    }
+}
+
+/// The future of [`AioChannel::drive`]. Written out, because an async fn keeps what it was given beside what it hands on, and there is one
+/// of these for each task that waits.
+struct Drive<'a, F> {
+    ready: Ready<'a>,
+    phase: Phase,
+    attempt: F,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    /// It was not polled yet: its time begins when it is.
+    Begins,
+    Attempts,
+    Waits,
+}
+
+/// Nothing in it is ever pinned.
+impl<F> Unpin for Drive<'_, F> {}
+
+impl<T, F: FnMut(&dyn Channel) -> Result<T>> Future for Drive<'_, F> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        let Self { ready, phase, attempt } = &mut *self;
+        let shared = &ready.channel.shared;
+        let waits = shared.waits(ready.direction);
+        loop {
+            match phase {
+                Phase::Begins => ready.limit = limit_of(&*shared.channel, ready.direction),
+                Phase::Attempts => {}
+                Phase::Waits => ready!(Pin::new(&mut *ready).poll(cx))?,
+            }
+            *phase = Phase::Attempts;
+            ready!(waits.turn.poll(cx));
+            let calls = waits.calls();
+            let attempted = {
+                // Who waits there already has a time, of which ours is none.
+                let _within = Within::begin(ready.direction, ready.limit.filter(|_| !waits.is_taken()));
+                attempt(&*shared.channel)
+            };
+            match attempted {
+                Err(error) if error.is_would_block() => {
+                    (ready.waiter, ready.begins) = (Waiter::after_attempt(calls), false);
+                    *phase = Phase::Waits;
+                }
+                done => return Poll::Ready(done),
+            }
+        }
     }
 }
 

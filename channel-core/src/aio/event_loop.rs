@@ -216,7 +216,7 @@ impl LoopHandle {
         for event in ready {
             for direction in [Direction::Read, Direction::Write] {
                 if let Some(callback) = self.poller.handler(event, direction) {
-                    panics.catch(|| callback());
+                    panics.catch(move || callback()); // and drops it, which may panic as well
                     called += 1;
                 }
             }
@@ -250,8 +250,10 @@ impl LoopHandle {
 
     /// Nobody runs the loop any more: drops all that is set, scheduled or waiting for its time, and what comes.
     pub(super) fn close(&self) {
-        self.poller.close();
-        self.inbox.close();
+        let mut panics = Panics::default();
+        panics.catch(|| self.poller.close());
+        panics.catch(|| self.inbox.close());
+        panics.resume();
     }
 
     fn runner(&self) -> MutexGuard<'_, Option<ThreadId>> {

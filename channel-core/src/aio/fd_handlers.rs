@@ -40,7 +40,7 @@ struct OnFd {
     registration: Arc<Registration>,
     polled: Polled<OnLoop>,
     /// Off the loop until this runs.
-    pause: Mutex<Option<Timer>>,
+    pause: Mutex<Option<Box<Timer>>>, // seldom
 }
 
 /// What its loop polls.
@@ -102,16 +102,16 @@ impl OnFd {
                 this.polled.change(|status| (status - Status::PAUSED).called());
             }
         });
-        *self.pause() = Some(timer);
+        *self.pause() = Some(Box::new(timer));
     }
 
     /// Has the handler called at `limit`, unless the direction is over: whoever waits learns that the time has passed.
-    fn call_at(&self, limit: Option<Instant>) {
-        let over = self.polled.change(|status| status).contains(Status::OVER);
-        self.registration.call_at(limit.filter(|_| !over));
+    fn call_at(&self, limit: impl FnOnce() -> Option<Instant>) {
+        let over = || self.polled.is_always_due() || self.polled.change(|status| status).contains(Status::OVER);
+        self.registration.call_at(|| limit().filter(|_| !over()));
     }
 
-    fn pause(&self) -> MutexGuard<'_, Option<Timer>> {
+    fn pause(&self) -> MutexGuard<'_, Option<Box<Timer>>> {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -182,11 +182,12 @@ impl FdHandlers {
             };
             take(slot, &mut removed);
             if let (Some(new), Ok(())) = (new, &done) {
+                mode.begin(direction); // before its loop can call it
                 done = new.polled.settle();
-                mode.begin(direction);
-                new.call_at(mode.limit(direction));
                 if new.polled.is_always_due() {
-                    new.registration.schedule();
+                    new.registration.schedule(); // no call on it ever says would-block
+                } else {
+                    new.call_at(|| mode.limit(direction));
                 }
                 *slot = Some(new);
             }
@@ -229,7 +230,7 @@ impl FdHandlers {
                     there.polled.change(Status::called);
                 }
                 if towards == direction && mode.is_timed() {
-                    there.call_at(mode.limit(direction));
+                    there.call_at(|| mode.limit(direction));
                 }
             }
         }
@@ -248,11 +249,23 @@ impl FdHandlers {
         timeout: Option<Duration>,
     ) -> Result<()> {
         mode.set_timeout(channel, direction, timeout)?;
+        self.time(mode, direction);
+        Ok(())
+    }
+
+    /// What [`Channel::set_blocking`] of a leaf does: [`Mode::set_blocking`], and a handler that is set already knows of the time that begins,
+    /// or is over.
+    pub fn set_blocking(&self, mode: &Mode, blocking: bool) {
+        mode.set_blocking(blocking);
+        self.time(mode, Direction::Read);
+        self.time(mode, Direction::Write);
+    }
+
+    fn time(&self, mode: &Mode, direction: Direction) {
         let there = self.lock(direction).clone();
         if let Some(there) = there.filter(|_| mode.is_timed()) {
-            there.call_at(mode.limit(direction));
+            there.call_at(|| mode.limit(direction));
         }
-        Ok(())
     }
 
     /// Has the handler of `direction` run soon, if there is one.

@@ -36,6 +36,8 @@ struct Alarm {
     set_to: Instant,
     /// None as long as it is being set.
     timer: Option<Timer>,
+    /// It has rung, and does not ring again for the same time.
+    rung: bool,
 }
 
 impl Registration {
@@ -118,22 +120,31 @@ impl Registration {
         }));
     }
 
-    /// Has the loop run this at that time, and at no other that was given before; `None` for never.
-    pub fn call_at(self: &Arc<Self>, at: Option<Instant>) {
+    /// Has the loop run this at that time, once, and at no other that was given before; `None` for never. `at` is asked under a lock, so
+    /// that of two who call this the last one has its way; it must not call this.
+    pub fn call_at(self: &Arc<Self>, at: impl FnOnce() -> Option<Instant>) {
         let mut state = self.lock();
+        let at = at();
         match (at, &mut state.alarm) {
             (None, None) => return,
-            (Some(at), Some(alarm)) if alarm.set_to <= at => {
+            (Some(at), Some(alarm)) if alarm.rung && alarm.at == at => return,
+            (Some(at), Some(alarm)) if !alarm.rung && alarm.set_to <= at => {
                 alarm.at = at;
                 return;
             }
             _ => {}
         }
-        let alarm = at.filter(|_| !state.removed).map(|at| Box::new(Alarm { at, set_to: at, timer: None }));
+        let alarm =
+            at.filter(|_| !state.removed).map(|at| Box::new(Alarm { at, set_to: at, timer: None, rung: false }));
         let old = std::mem::replace(&mut state.alarm, alarm);
         drop(state);
         drop(old); // not under the lock, and neither is the next one set so: loops have locks of their own
-        let Some(at) = at else { return };
+        if let Some(at) = at {
+            self.set_timer(at);
+        }
+    }
+
+    fn set_timer(self: &Arc<Self>, at: Instant) {
         let this = Arc::downgrade(self);
         let timer = Timer::set(self.context(), at, move || {
             if let Some(this) = this.upgrade() {
@@ -143,7 +154,7 @@ impl Registration {
         let mut state = self.lock();
         // It may have rung by now, or been set anew.
         match &mut state.alarm {
-            Some(alarm) if alarm.set_to == at && alarm.timer.is_none() => alarm.timer = Some(timer),
+            Some(alarm) if alarm.set_to == at && alarm.timer.is_none() && !alarm.rung => alarm.timer = Some(timer),
             _ => {
                 drop(state);
                 drop(timer);
@@ -153,11 +164,17 @@ impl Registration {
 
     /// The time of the alarm has come, or it was moved on.
     fn ring(self: &Arc<Self>) {
-        let alarm = self.lock().alarm.take();
-        match alarm {
-            Some(alarm) if alarm.at > Instant::now() => self.call_at(Some(alarm.at)),
-            Some(_) => self.run(),
-            None => {}
+        let mut state = self.lock();
+        let Some(alarm) = state.alarm.as_mut().filter(|alarm| !alarm.rung) else { return };
+        alarm.rung = alarm.at <= Instant::now();
+        alarm.set_to = alarm.at;
+        let (rung, at, old) = (alarm.rung, alarm.at, alarm.timer.take());
+        drop(state);
+        drop(old);
+        if rung {
+            self.run();
+        } else {
+            self.set_timer(at);
         }
     }
 

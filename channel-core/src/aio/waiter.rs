@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
 use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed, Turn, is_same_context};
@@ -33,7 +33,8 @@ impl Event {
 #[derive(Debug)]
 pub(super) struct Waits {
     event: Event,
-    state: Arc<Mutex<State>>,
+    /// Made for the first who waits: many a channel is never waited for in one of its directions.
+    state: OnceLock<Arc<Mutex<State>>>,
     /// Held while the channel is told of a change.
     claim: Mutex<Option<Claim>>,
     /// Of the one who calls.
@@ -187,7 +188,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 
 impl Waits {
     pub(super) fn new(event: Event) -> Self {
-        Self { event, state: Arc::default(), claim: Mutex::default(), turn: Turn::default() }
+        Self { event, state: OnceLock::new(), claim: Mutex::default(), turn: Turn::default() }
     }
 
     /// What is waited for.
@@ -195,9 +196,13 @@ impl Waits {
         self.event
     }
 
+    fn state(&self) -> &Arc<Mutex<State>> {
+        self.state.get_or_init(Arc::default)
+    }
+
     /// Takes the place of the one who waits, or keeps it, and leaves `waker`.
     pub(super) fn enter(&self, waiter: &mut Waiter, waker: &Waker) -> Entered {
-        let mut state = lock(&self.state);
+        let mut state = lock(self.state());
         if state.waiter != 0 && state.polls && waiter.polls {
             waiter.place = state.waiter;
             state.seen = waiter.attempted.unwrap_or(state.seen);
@@ -226,10 +231,18 @@ impl Waits {
         entered
     }
 
+    /// Whether somebody waits who has the place until the wait is over.
+    pub(super) fn is_taken(&self) -> bool {
+        self.state.get().is_some_and(|state| {
+            let state = lock(state);
+            state.waiter != 0 && !state.polls
+        })
+    }
+
     /// Whether somebody waits.
     #[cfg(any(feature = "tokio", feature = "futures-io"))]
     pub(super) fn is_awaited(&self) -> bool {
-        lock(&self.state).waiter != 0
+        self.state.get().is_some_and(|state| lock(state).waiter != 0)
     }
 
     /// Gives the place up.
@@ -237,7 +250,7 @@ impl Waits {
         if waiter.place == 0 {
             return;
         }
-        let mut state = lock(&self.state);
+        let mut state = lock(self.state());
         let mut old = None;
         if state.waiter == waiter.place {
             state.waiter = 0;
@@ -248,14 +261,30 @@ impl Waits {
         waiter.place = 0;
     }
 
+    /// Gives up the place of one who polls.
+    #[cfg(any(feature = "tokio", feature = "futures-io"))]
+    pub(super) fn leave_polls(&self) {
+        let Some(state) = self.state.get() else { return };
+        let mut state = lock(state);
+        let mut old = None;
+        if state.polls {
+            state.waiter = 0;
+            old = state.waker.take();
+        }
+        drop(state);
+        drop(old);
+    }
+
     /// Wakes whoever waits, to look again.
     pub(super) fn wake(&self) {
-        wake(lock(&self.state));
+        if let Some(state) = self.state.get() {
+            wake(lock(state));
+        }
     }
 
     /// How often the handler was called so far.
     pub(super) fn calls(&self) -> u64 {
-        lock(&self.state).calls
+        self.state.get().map_or(0, |state| lock(state).calls)
     }
 
     /// Sees to it that a handler on `context` wakes whoever waits. `unknowing`: the channel is called, so that a handler which
@@ -269,7 +298,7 @@ impl Waits {
             return Claimed { result: kept.map(|()| false), _released: Released::default(), _handler: there };
         }
         let released = release(&mut claim, there, channel, self.event);
-        let (state, called) = (Arc::downgrade(&self.state), Arc::downgrade(&self.state));
+        let (state, called) = (Arc::downgrade(self.state()), Arc::downgrade(self.state()));
         let farewell = Farewell { state, released: Arc::default() };
         let released_later = Arc::clone(&farewell.released);
         let registration = Registration::new(AioHandler::new(Arc::clone(context), move || {

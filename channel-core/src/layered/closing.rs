@@ -29,8 +29,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Closing {
-    /// When politeness ends, once somebody closes.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         *lock(&self.deadline)
     }
 
@@ -72,7 +71,7 @@ const MOST_PIECES: usize = 16;
 impl<D: Decoder, E: Encoder> Core<D, E> {
     /// One attempt to close by `deadline`, or within the linger.
     pub(super) fn try_close(self: &Arc<Self>, deadline: Option<Instant>) -> Result<()> {
-        let closing = &self.closing;
+        let closing = &**self.closing.get_or_init(Box::default);
         let us = thread::current().id();
         if *lock(&closing.attempting) == Some(us) {
             let detail = "this thread is inside close already, in what that lets go of";
@@ -224,15 +223,17 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             }
             Err(_) => Ok(()), // what a panic left is told by calls that need it
         };
-        let lost = self.writing(|writer| {
-            let lost = writer.has_lost();
+        let (lost, unsent) = self.writing(|writer| {
+            let left = (writer.has_lost(), writer.has_unsent() && self.facts.has(Facts::OPEN));
             writer.clear(&self.facts);
-            lost
+            left
         });
         let timed_out = |detail| Err(self.annotate(Error::new(ErrorKind::TimedOut, self.layer, detail), "close"));
         let asked = self.facts.has(Facts::SHAKES_HANDS) && !self.facts.has(Facts::SHUT_READ);
+        // What is known of how the peer ended is worse than that it did not take our own end, or a reply.
+        let known = asked && matches!(&peer_ended, Err(error) if !error.is_would_block());
         let result = match ended {
-            _ if lost && late => {
+            _ if late && (lost || (unsent && !known)) => {
                 timed_out("the peer did not take our output in the time that close has (Limits::linger)")
             }
             Err(error) if lost => Err(error),
@@ -278,6 +279,11 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             (true, false) => read(),
             _ => write(),
         };
-        answer.with_deadline(self.closing.deadline())
+        answer.with_deadline(self.closing_deadline())
+    }
+
+    /// When politeness ends, once somebody closes.
+    pub(super) fn closing_deadline(&self) -> Option<Instant> {
+        self.closing.get()?.deadline()
     }
 }

@@ -39,7 +39,8 @@ pub(super) struct Core<D, E> {
     pub(super) silence: Mutex<Option<Instant>>,
     /// Threads that sleep until calls of others, or the inner channel, give them something to do.
     pub(super) sleepers: WaitQueue,
-    pub(super) closing: Closing,
+    /// Of a channel that somebody closes.
+    pub(super) closing: OnceLock<Box<Closing>>,
 }
 
 impl<D: Decoder, E: Encoder> Core<D, E> {
@@ -175,7 +176,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
     /// Pushes what a write left here and in the layers below, which take it without waiting; blocking mode waits for this.
     pub(super) fn try_drain(&self) -> Result<()> {
-        if self.closing.is_late() {
+        if self.closing.get().is_some_and(|closing| closing.is_late()) {
             return Ok(()); // what is left is the next attempt's to drop
         }
         if self.facts.has(Facts::UNSENT) {
@@ -393,7 +394,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         }
         if self.mode.is_timed() {
             for direction in [Direction::Read, Direction::Write] {
-                self.handlers.call_at(direction, self.limit(facts, direction));
+                self.handlers.call_at(direction, || self.limit(self.facts.load(), direction));
             }
         }
         let deadline = self.deadline(facts);
@@ -430,10 +431,11 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     /// When the handler of `direction` is to be called because the time of a call has passed.
     fn limit(&self, facts: Facts, direction: Direction) -> Option<Instant> {
         let over = match direction {
-            Direction::Read => Facts::READ_DONE,
-            Direction::Write => Facts::WRITE_DONE,
+            Direction::Read => facts.contains(Facts::READ_DONE),
+            // Our end may have yet to leave: `close_write` waits for that.
+            Direction::Write => facts.contains(Facts::WRITE_DONE) && !facts.intersects(Facts::UNSENT | Facts::BELOW),
         };
-        let runs = facts.contains(Facts::OPEN) && !facts.intersects(over | Facts::CLOSING | Facts::CLOSED);
+        let runs = facts.contains(Facts::OPEN) && !over && !facts.intersects(Facts::CLOSING | Facts::CLOSED);
         if runs { self.mode.limit(direction) } else { None }
     }
 
@@ -443,7 +445,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             return None;
         }
         let handshake = if facts.contains(Facts::OPEN) { None } else { self.handshake_deadline.get().copied() };
-        let close = if facts.contains(Facts::CLOSING) { self.closing.deadline() } else { None };
+        let close = if facts.contains(Facts::CLOSING) { self.closing_deadline() } else { None };
         handshake.into_iter().chain(close).chain(self.silence(facts)).min()
     }
 

@@ -224,7 +224,7 @@ impl Handlers {
     }
 
     /// Has the handler of `direction` run at that time, if nothing runs it before that moves the time on.
-    pub(super) fn call_at(&self, direction: Direction, at: Option<Instant>) {
+    pub(super) fn call_at(&self, direction: Direction, at: impl FnOnce() -> Option<Instant>) {
         if let Some(registration) = self.registration(direction) {
             registration.call_at(at);
         }

@@ -1,5 +1,6 @@
 //! The reading side of a layer: handshake, decoding, what is held, and how the stream ended.
 
+use std::cell::Cell;
 use std::io::IoSliceMut;
 use std::time::Instant;
 
@@ -196,6 +197,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         let mut declined = false;
         let mut all = false;
         let mut outcome: Option<Result<Decoded>> = None;
+        let before = arrivals();
         let lent = core.inner.with_read_buf(&mut |bytes| {
             seen = true;
             let goes_on = match &outcome {
@@ -233,7 +235,8 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             self.lends = false;
             return Ok(());
         }
-        if seen {
+        if seen || arrivals() != before {
+            ARRIVALS.set(before.wrapping_add(1));
             core.heard();
         }
         match lent {
@@ -263,10 +266,15 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         }
         let space = self.input.space(LEAST_READ);
         let mut into = [IoSliceMut::new(space)];
-        match core.inner.readv_full(&mut into, None, ReadFlags::DONT_WAIT) {
+        let before = arrivals();
+        let read = core.inner.readv_full(&mut into, None, ReadFlags::DONT_WAIT);
+        if matches!(read, Ok(1..)) || arrivals() != before {
+            ARRIVALS.set(before.wrapping_add(1));
+            core.heard();
+        }
+        match read {
             Ok(0) => self.inner_ended(core),
             Ok(count) => {
-                core.heard();
                 self.input.commit(count);
                 self.more = true;
             }
@@ -434,6 +442,16 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         }
         self.more = false;
     }
+}
+
+thread_local! {
+    /// Counts reads of this thread that brought anything into a layer. What a layer below has read and cannot give yet, half a record, shows
+    /// in nothing else; and a peer that sends that is not silent.
+    static ARRIVALS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn arrivals() -> u64 {
+    ARRIVALS.get()
 }
 
 /// The time before data is over, and that of calls begins.

@@ -15,6 +15,8 @@ pub(super) struct Writer<E> {
     /// Plaintext gathered while corked.
     plain: Buffer,
     corked: bool,
+    /// Whether what is gathered was to be flushed and had no room: it goes as if there were no cork.
+    flushing: bool,
     end: End,
     /// Why writes fail, once they do.
     refusal: Option<Error>,
@@ -79,6 +81,7 @@ impl<E: Encoder> Writer<E> {
             out: Buffer::new(),
             plain: Buffer::new(),
             corked: false,
+            flushing: false,
             end: End::No,
             refusal: None,
             pump_failed: false,
@@ -101,6 +104,11 @@ impl<E: Encoder> Writer<E> {
         self.lost || self.out_has_data || !self.plain.is_empty()
     }
 
+    /// Whether anything encoded has yet to reach the inner channel: data, replies or our end.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// From now on writes fail with `error`; what is encoded already (an alert, say) is still sent.
     pub(super) fn refuse(&mut self, error: &Error, facts: &SharedFacts) {
         if !self.plain.is_empty() {
@@ -120,7 +128,8 @@ impl<E: Encoder> Writer<E> {
         }
         self.out.release();
         self.plain.release();
-        let unsent = !self.out.is_empty() || (!self.corked && !self.plain.is_empty());
+        self.flushing &= !self.plain.is_empty();
+        let unsent = !self.out.is_empty() || ((!self.corked || self.flushing) && !self.plain.is_empty());
         facts.set(Facts::UNSENT, unsent);
     }
 
@@ -179,7 +188,7 @@ impl<E: Encoder> Writer<E> {
     /// Sends what is encoded and, unless corked or `all`, what cork gathered.
     pub(super) fn push_gathered(&mut self, to: Outlet<'_>, all: bool) -> Result<()> {
         let result = self.push_out(to).and_then(|()| {
-            if self.plain.is_empty() || (self.corked && !all) {
+            if self.plain.is_empty() || (self.corked && !all && !self.flushing) {
                 return Ok(());
             }
             self.encode_gathered(to)?;
@@ -338,6 +347,7 @@ impl<E: Encoder> Writer<E> {
         if self.end == End::No {
             self.writable(to.layer)?;
         }
+        self.flushing = true;
         self.push_gathered(to, true)
     }
 
@@ -353,7 +363,9 @@ impl<E: Encoder> Writer<E> {
 
     /// Encodes our end, once, and pushes it; the inner channel's write side is the caller's to end.
     pub(super) fn finish(&mut self, to: Outlet<'_>) -> Result<()> {
-        let result = self.encode_end(to).and_then(|()| self.push_out(to));
+        // What is encoded already leaves, and so do last words, where our end cannot be encoded any more.
+        let encoded = self.encode_end(to);
+        let result = self.push_out(to).and(encoded);
         self.publish(to.facts);
         match result {
             // The peer was gone before our goodbye (RFC 6455 §7.1.1 lets a server go once both have closed); none of the caller's
@@ -371,8 +383,13 @@ impl<E: Encoder> Writer<E> {
             self.encode_gathered(to)?;
         }
         if let Some(encoder) = &mut self.encoder {
+            if let Err(error) = encoder.pump(&mut self.out) {
+                self.pump_failed = true;
+                self.refuse(&error, to.facts);
+                return Err(error);
+            }
             let before = self.out.len();
-            if let Err(error) = encoder.pump(&mut self.out).and_then(|()| encoder.finish(&mut self.out)) {
+            if let Err(error) = encoder.finish(&mut self.out) {
                 return Err(self.encoding_failed(error, before, to));
             }
         }

@@ -149,7 +149,7 @@ impl Lane {
     pub(super) fn call_at(&self, at: Option<Instant>) {
         let registration = lock(&self.registration).clone();
         if let Some(registration) = registration {
-            registration.call_at(at);
+            registration.call_at(|| at);
         }
     }
 

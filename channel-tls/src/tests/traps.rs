@@ -254,3 +254,19 @@ fn what_the_reader_left_to_send_goes_before_what_is_sealed() {
     assert_eq!(heard_by(&mut peer), b"data");
     assert_eq!(ours.open.as_ref().unwrap().1.unit(), 16_384);
 }
+
+#[test]
+fn key_updates_that_nobody_fetches_are_one() {
+    let authority = Authority::new();
+    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
+    settle(&mut ours, &mut peer);
+    let asked = |ours: &mut Ours| {
+        ours.open.as_mut().unwrap().1.request_key_update().unwrap();
+    };
+    asked(&mut ours);
+    asked(&mut ours);
+    assert_eq!(records(&ours.sends()).len(), 1);
+    asked(&mut ours);
+    assert_eq!(records(&ours.sends()).len(), 1, "that one has left: another one is asked for");
+}

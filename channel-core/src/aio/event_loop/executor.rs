@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +41,7 @@ impl LoopHandle {
     {
         let id = self.inbox.next_task();
         let listed = Listed { inbox: Arc::clone(&self.inbox), id };
-        let future = ListedFuture { future: Box::pin(future), _listed: listed };
+        let future = ListedFuture { future: Some(Box::pin(future)), _listed: listed };
         let inbox = Arc::clone(&self.inbox);
         let (task, handle) = async_task::spawn(future, move |task| inbox.push(Work::Task(task)));
         self.inbox.list_task(id, task.waker());
@@ -63,16 +64,26 @@ impl Drop for Listed {
 
 /// A task's future. On the heap, because a future that awaited it would have it twice.
 struct ListedFuture<F> {
-    future: Pin<Box<F>>,
+    future: Option<Pin<Box<F>>>,
     /// Dropped behind it.
     _listed: Listed,
+}
+
+impl<F> Drop for ListedFuture<F> {
+    /// A task that is cancelled may panic in what it drops: that ends the task, and must not end the program, which is what async-task does.
+    fn drop(&mut self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.future.take()))); // the panic hook has told of it
+    }
 }
 
 impl<F: Future> Future for ListedFuture<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.future.as_mut().poll(context)
+        match &mut self.future {
+            Some(future) => future.as_mut().poll(context),
+            None => Poll::Pending, // it is being dropped
+        }
     }
 }
 

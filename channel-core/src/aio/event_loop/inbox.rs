@@ -12,7 +12,7 @@ use async_task::Runnable;
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 use super::timers::Timers;
-use super::{TimerId, failed};
+use super::{Panics, TimerId, failed};
 use crate::Result;
 
 /// What is left for the loop. Tasks and their wakers hold it, and not the loop itself.
@@ -36,6 +36,8 @@ struct State {
     stopped: bool,
     /// The loop is gone, or nobody will run it any more.
     closed: bool,
+    /// Whoever ends it still drops what comes.
+    draining: bool,
 }
 
 /// Something to run.
@@ -68,7 +70,7 @@ impl Inbox {
     /// Leaves `work` for the loop; it is dropped if the loop is gone.
     pub(super) fn push(&self, work: Work) {
         let mut state = self.lock();
-        if state.closed {
+        if state.closed && !state.draining {
             drop(state);
             return;
         }
@@ -196,13 +198,28 @@ impl Inbox {
     /// Drops what is here, and what comes, and cancels the tasks.
     pub(super) fn close(&self) {
         let mut state = self.lock();
-        state.closed = true;
-        let left = (mem::take(&mut state.work), mem::take(&mut state.timers));
-        let tasks = mem::take(&mut state.tasks);
+        if mem::replace(&mut state.closed, true) {
+            return;
+        }
+        state.draining = true;
+        let (timers, tasks) = (mem::take(&mut state.timers), mem::take(&mut state.tasks));
         drop(state);
-        drop(left); // without the lock
-        // What is woken now comes here to be run, and is dropped.
+        // What is woken comes here to be run. It is dropped below and not in the call that wakes it, which may hold locks of others.
         tasks.into_values().for_each(Waker::wake);
+        let mut panics = Panics::default();
+        panics.catch(|| drop(timers)); // without the lock
+        while let Some(work) = self.next_or_end() {
+            panics.catch(|| drop(work));
+        }
+        panics.resume();
+    }
+
+    /// What is to be dropped yet; nothing more is kept for that once there is nothing.
+    fn next_or_end(&self) -> Option<Work> {
+        let mut state = self.lock();
+        let next = state.work.pop_front();
+        state.draining = next.is_some();
+        next
     }
 
     #[cfg(feature = "tokio")]

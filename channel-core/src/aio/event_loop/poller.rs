@@ -1,9 +1,7 @@
 //! Descriptors, their handlers, and epoll.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::Timespec;
@@ -22,8 +20,11 @@ pub(super) struct Poller {
 
 #[derive(Default)]
 struct Table {
-    /// By the number of the descriptor, which stays its own because the entry keeps it open.
-    watched: HashMap<RawFd, Watched>,
+    /// By the number of the descriptor, which stays its own because the entry keeps it open. The kernel hands out the lowest, so that
+    /// this is no longer than its own table.
+    watched: Vec<Option<Box<Watched>>>,
+    /// How many of them there are.
+    count: usize,
     /// How many descriptors were ever added: tells those apart that had the same number one after the other.
     added: u32,
     /// How many batches of events were begun.
@@ -48,7 +49,7 @@ struct Handler {
 }
 
 /// What a change took out of the table.
-type Gone = (Option<Handler>, Option<Watched>);
+type Gone = (Option<Handler>, Option<Box<Watched>>);
 
 /// How many events a turn takes from the kernel at most; those beyond come first in the next.
 const BATCH: usize = 256;
@@ -107,7 +108,7 @@ impl Poller {
             return None;
         }
         let table = self.lock();
-        let watched = table.watched.get(&number(mark))?;
+        let watched = table.watched.get(number(mark))?.as_ref()?;
         let handler = watched.handler(direction).as_ref()?;
         let is_meant = watched.mark == mark && handler.batch != table.batch;
         is_meant.then(|| Arc::clone(&handler.callback))
@@ -131,8 +132,9 @@ impl Poller {
         let mut table = self.lock();
         table.closed = true;
         let gone = mem::take(&mut table.watched);
+        table.count = 0;
         drop(table);
-        for watched in gone.values() {
+        for watched in gone.iter().flatten() {
             // As where one is cleared; and nobody listens any more.
             let _ = epoll::delete(&self.epoll, &watched.fd);
         }
@@ -140,7 +142,7 @@ impl Poller {
 
     /// How many descriptors have a handler.
     pub(super) fn count(&self) -> usize {
-        self.lock().watched.len()
+        self.lock().count
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -158,27 +160,33 @@ impl Table {
         callback: Option<&Callback>,
     ) -> Result<Gone, Errno> {
         let handler = callback.map(|callback| Handler { callback: Arc::clone(callback), batch: self.batch });
-        match self.watched.entry(fd.as_raw_fd()) {
-            Entry::Vacant(place) => {
+        let number = fd.as_raw_fd() as usize;
+        if number >= self.watched.len() {
+            self.watched.resize_with(number + 1, || None);
+        }
+        let place = &mut self.watched[number];
+        match place {
+            None => {
                 if handler.is_some() {
                     let added = self.added.wrapping_add(1);
                     let mut new = Watched { fd: Arc::clone(fd), mark: mark(fd, added), read: None, write: None };
                     *new.handler_mut(direction) = handler;
                     epoll::add(epoll, fd, EventData::new_u64(new.mark), new.interest())?;
                     self.added = added;
-                    place.insert(new);
+                    self.count += 1;
+                    *place = Some(Box::new(new));
                 }
                 Ok((None, None))
             }
-            Entry::Occupied(mut place) => {
-                let watched = place.get_mut();
+            Some(watched) => {
                 let before = watched.interest();
                 let old = mem::replace(watched.handler_mut(direction), handler);
                 let after = watched.interest();
                 if after.is_empty() {
                     // This fails only where the kernel does not know the descriptor, which is what is wanted.
                     let _ = epoll::delete(epoll, &watched.fd);
-                    return Ok((old, Some(place.remove())));
+                    self.count -= 1;
+                    return Ok((old, place.take()));
                 }
                 if after != before {
                     if let Err(errno) = epoll::modify(epoll, &watched.fd, EventData::new_u64(watched.mark), after) {
@@ -234,8 +242,8 @@ fn mark(fd: &Arc<OwnedFd>, added: u32) -> u64 {
     u64::from(added) << 32 | u64::from(fd.as_raw_fd() as u32)
 }
 
-fn number(mark: u64) -> RawFd {
-    mark as u32 as RawFd
+fn number(mark: u64) -> usize {
+    mark as u32 as usize
 }
 
 #[cfg(test)]
@@ -288,7 +296,7 @@ mod tests {
         let error = poller.set(&fd, Direction::Write, nothing()).unwrap_err();
         assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::NotFound);
         let table = poller.lock();
-        let watched = table.watched.get(&fd.as_raw_fd()).unwrap();
+        let watched = table.watched[fd.as_raw_fd() as usize].as_ref().unwrap();
         assert!(watched.read.is_some() && watched.write.is_none());
     }
 
@@ -315,7 +323,7 @@ mod tests {
 
         // Sockets of today report readable along with it; epoll_ctl(2) does not promise that.
         poller.begin_batch();
-        let mark = poller.lock().watched[&fd.as_raw_fd()].mark;
+        let mark = poller.lock().watched[fd.as_raw_fd() as usize].as_ref().unwrap().mark;
         let ended = Event { flags: EventFlags::RDHUP, data: EventData::new_u64(mark) };
         assert!(poller.handler(&ended, Direction::Read).is_some());
         assert!(poller.handler(&ended, Direction::Write).is_none());
