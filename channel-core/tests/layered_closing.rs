@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use buffers::assert_none_holds_a_buffer;
 use channel_core::engine::{Advance, Decoded, Decoder, Encoder, Ending, Handshake, Sink, Source, Stopped};
@@ -393,5 +393,46 @@ fn what_was_taken_and_the_last_word_leave_though_the_stream_cannot_be_ended_prop
             assert_eq!(&heard, b"taken before!");
             let _ = closing.join().unwrap(); // whatever it says, nothing was dropped
         });
+    });
+}
+
+#[test]
+fn who_closes_learns_of_an_earlier_deadline_though_whoever_set_that_has_gone() {
+    watchdog::run("an earlier deadline", || {
+        let (near, far) = lingering(Duration::from_secs(1000));
+        near.set_blocking(false);
+        leave(LEAVES[1], &near, &far);
+        near.set_blocking(true);
+        thread::scope(|scope| {
+            let closing = asleep(scope, || near.close());
+            near.set_blocking(false);
+            let soon = Instant::now() + Duration::from_millis(50);
+            assert!(near.close_by(soon).unwrap_err().is_would_block());
+            assert_eq!(closing.join().unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+        });
+    });
+}
+
+#[test]
+fn the_end_of_the_linger_is_told_on_every_loop_that_has_a_handler() {
+    watchdog::run("a loop that does not turn", || {
+        let (near, far) = lingering(Duration::from_millis(50));
+        let near = Arc::new(near);
+        near.set_blocking(false);
+        leave(LEAVES[1], &near, &far);
+        let (idle, event_loop) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
+        let (channel, closed) = (Arc::downgrade(&near), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&closed);
+        let closes = AioHandler::new(event_loop.handle(), move || {
+            if channel.upgrade().unwrap().close().is_err_and(|error| error.kind() == ErrorKind::TimedOut) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let reads = AioHandler::new(idle.handle(), || ());
+        near.set_aio_fd_handler(AioChange::Set(reads), AioChange::Set(closes)).unwrap();
+        assert!(near.close().unwrap_err().is_would_block());
+        while closed.load(Ordering::Relaxed) == 0 {
+            event_loop.run_once(None).unwrap();
+        }
     });
 }

@@ -94,6 +94,21 @@ fn after_close_write_writes_fail_and_reads_go_on() {
 }
 
 #[test]
+fn shutting_one_direction_down_leaves_the_other() {
+    let path = Path::new();
+    let file = path.open();
+    file.shutdown(Shutdown::Read).unwrap();
+    file.write_all(b"x").unwrap();
+    assert_eq!(file.read(&mut [0]).unwrap(), 0);
+    let file = path.open();
+    file.write_all(b"x").unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(file.write(b"y").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    file.read_all(&mut [0]).unwrap();
+}
+
+#[test]
 fn a_direction_it_was_not_opened_for_is_unsupported() {
     let path = Path::new();
     drop(path.open());
@@ -220,4 +235,15 @@ fn an_adopted_descriptor_is_closed_on_exec() {
     let file = File::create(&path.0).unwrap();
     fcntl_setfd(&file, FdFlags::empty()).unwrap();
     fds::assert_cloexec(FileChannel::from_file(file).unwrap().file().unwrap());
+}
+
+#[test]
+fn a_descriptor_that_can_only_name_its_file_is_none_to_read_from() {
+    let path = Path::new();
+    drop(path.open());
+    let fd = rustix::fs::open(&path.0, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    match FileChannel::from_file(File::from(fd)) {
+        Ok(file) => assert!(file.read(&mut [0]).unwrap_err().is_unsupported()),
+        Err(error) => assert_eq!(error.error.kind(), ErrorKind::InvalidInput, "{error:?}"),
+    }
 }

@@ -289,3 +289,11 @@ fn descriptors_of_what_was_read_before_the_time_had_passed_stay_with_who_reads_o
     assert_eq!((&heard, fds.len()), (b"halfrest", 1));
     fds::assert_same_file(&fds[0], &file);
 }
+
+#[test]
+fn an_adopted_socket_is_kept_from_the_children_of_the_program() {
+    let (near, _far) = UnixStream::pair().unwrap();
+    rustix::io::fcntl_setfd(&near, rustix::io::FdFlags::empty()).unwrap();
+    let near = SocketChannel::from_fd(near.into()).unwrap();
+    fds::assert_cloexec(near.socket().unwrap());
+}

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use channel_core::{AioChange, AioHandler, ChannelExt, ErrorKind, EventLoop, describe, enter_context};
+use channel_core::{AioChange, AioHandler, Channel, ChannelExt, ErrorKind, EventLoop, describe, enter_context};
 use channel_socket::{AioListener, SocketAddress, SocketChannel, SocketListener};
 use channel_testkit::recording::Recorder;
 use channel_testkit::{child, fds, watchdog};
@@ -386,4 +386,17 @@ fn tasks_of_two_loops_that_accept_on_one_listener_sleep_until_somebody_connects_
             turn(Duration::from_millis(1));
         }
     });
+}
+
+#[test]
+fn a_port_can_be_listened_on_again_while_its_last_connections_linger() {
+    let listener = SocketListener::bind(&any_port()).unwrap();
+    let address = listener.local_address().clone();
+    let near = SocketChannel::connect(&address).unwrap();
+    let far = listener.accept().unwrap();
+    far.close().unwrap(); // it ends first, and so its end of the connection stays for a minute (TIME_WAIT)
+    assert_eq!(near.read(&mut [0]).unwrap(), 0);
+    near.close().unwrap();
+    listener.close();
+    SocketListener::bind(&address).unwrap();
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 use std::thread;
 
 use channel_core::{Channel, ChannelExt, ErrorKind, Limits, MemoryChannel, Shutdown, describe};
@@ -139,6 +140,26 @@ fn the_description_and_the_facts_are_there_once_it_is_open() {
     assert_eq!(far.server_name(), Some(NAME));
     assert_eq!(near.peer_certificates().unwrap().len(), 1);
     assert_eq!(near.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+}
+
+#[test]
+fn the_application_protocol_is_the_one_that_both_offer() {
+    let authority = Authority::new();
+    for (offers, agreed) in [(&[][..], None), (&[&b"vnc"[..], b"nbd"][..], Some(&b"vnc"[..]))] {
+        let version = ProtocolVersion::TLSv1_3;
+        let offers = || offers.iter().map(|name| name.to_vec()).collect();
+        let (mut ours, mut theirs) = ((*authority.client(version)).clone(), (*authority.server(version)).clone());
+        (ours.alpn_protocols, theirs.alpn_protocols) = (offers(), offers());
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let limits = Limits::default;
+        let near = TlsChannel::client_with_config(Box::new(near), Arc::new(ours), NAME, limits()).unwrap();
+        let far = TlsChannel::server_with_config(Box::new(far), Arc::new(theirs), limits()).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| far.handshake().unwrap());
+            near.handshake().unwrap();
+        });
+        assert_eq!((near.alpn_protocol(), far.alpn_protocol()), (agreed, agreed));
+    }
 }
 
 #[test]

@@ -393,3 +393,37 @@ fn who_closes_on_a_loop_is_called_for_a_close_behind_a_flood() {
     let _ = server.close();
     assert!(recorder.turn_until(Duration::from_secs(20), || closed.load(Ordering::Relaxed)).unwrap());
 }
+
+#[test]
+fn a_frame_of_exactly_the_limit_is_read_and_one_byte_more_is_refused() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let limits = Limits { frame_bytes: 5, ..Limits::default() };
+    let server = WebSocketChannel::server(Box::new(near), ServerOptions::default(), limits).unwrap();
+    far.write_all(REQUEST.as_bytes()).unwrap();
+    server.handshake().unwrap();
+    let mut heard = [0; 5];
+    far.write_all(&masked(0x82, b"hello")).unwrap();
+    server.read_all(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
+    far.write_all(&masked(0x82, b"hello!")).unwrap();
+    assert_eq!(server.read(&mut heard).unwrap_err().kind(), ErrorKind::LimitExceeded);
+}
+
+#[test]
+fn a_ping_and_a_pong_that_wait_for_room_together_both_leave() {
+    let (server, far) = open_server(1000);
+    server.set_blocking(false);
+    assert_eq!(server.write(&[0; 10_000]).unwrap(), 10_000);
+    far.write_all(&masked(0x89, b"your")).unwrap();
+    assert!(server.read(&mut [0]).unwrap_err().is_would_block());
+    server.ping(b"mine").unwrap();
+    far.set_blocking(false);
+    let (mut heard, mut piece) = (Vec::new(), [0; 500]);
+    while let Ok(count) = far.read(&mut piece) {
+        heard.extend(&piece[..count]);
+        let _ = server.flush();
+    }
+    let mut control: Vec<&[u8]> = heard[heard.len() - 12..].chunks(6).collect();
+    control.sort_unstable();
+    assert_eq!(control, [&b"\x89\x04mine"[..], b"\x8a\x04your"]);
+}

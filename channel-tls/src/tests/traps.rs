@@ -270,3 +270,12 @@ fn key_updates_that_nobody_fetches_are_one() {
     asked(&mut ours);
     assert_eq!(records(&ours.sends()).len(), 1, "that one has left: another one is asked for");
 }
+
+#[test]
+fn a_record_of_a_version_that_does_not_exist_is_refused_before_it_is_whole() {
+    let authority = Authority::new();
+    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
+    settle(&mut ours, &mut peer);
+    assert_eq!(ours.receives(&[23, 4, 3, 0, 100]).unwrap_err().kind(), ErrorKind::Protocol);
+}
