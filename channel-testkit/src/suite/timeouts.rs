@@ -52,7 +52,9 @@ fn last_times_out<T: Debug>(
     };
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{what} gave {error:?}, and should have timed out");
     assert!(error.is_passing(), "{what}: the channel is as good as before, but {error:?} says that it is not");
-    assert!(took >= SHORT - SHORT / 4, "{what} was given up after {took:?}, and has {SHORT:?}");
+    // Where calls do not wait, the time may have begun long before this one \[T2\].
+    let whole = setup.mode() != Mode::Blocking || took >= SHORT - SHORT / 4;
+    assert!(whole, "{what} was given up after {took:?}, and has {SHORT:?}");
     error
 }
 
