@@ -114,7 +114,8 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// does.
     ///
     /// Of a stack, that of the channel which is called counts. `handshake` has [`Limits::handshake`](crate::Limits::handshake), and
-    /// `close` has [`Limits::linger`](crate::Limits::linger). A change applies from the next call on. (The std types: `SO_RCVTIMEO`, which bounds one read(2).)
+    /// `close` has [`Limits::linger`](crate::Limits::linger). A change applies from the next call on. (The std types: `SO_RCVTIMEO`, which
+    /// bounds one read(2).)
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for zero, as in std.

@@ -123,15 +123,12 @@ pub trait ChannelExt: Channel {
         let had = fds.len();
         let mut done = 0;
         let mut rest = bufs;
-        let mut late = false;
         skip_mut(&mut rest, 0);
         while !rest.is_empty() {
             let mut read = self.readv_full(rest, wants_fds.then_some(&mut *fds), flags);
             if matches!(&read, Err(error) if error.is_would_block()) {
                 match self.readiness(Direction::Read).block(limit) {
                     Ok(true) => continue,
-                    // The call says so itself, once, and its time begins anew.
-                    Ok(false) if !std::mem::replace(&mut late, true) => continue,
                     Ok(false) => read = Err(Error::timed_out(Direction::Read, self).during("read")),
                     Err(error) => read = Err(error),
                 }
@@ -194,7 +191,6 @@ pub trait ChannelExt: Channel {
         let _within = Within::begin(Direction::Write, limit);
         let mut fds = fds;
         let mut done = 0;
-        let mut late = false;
         while !rest.is_empty() {
             match self.writev_full(rest, fds, flags) {
                 Ok(0) => {
@@ -208,7 +204,6 @@ pub trait ChannelExt: Channel {
                 }
                 Err(error) if error.is_would_block() => match self.readiness(Direction::Write).block(limit) {
                     Ok(true) => {}
-                    Ok(false) if !std::mem::replace(&mut late, true) => {}
                     Ok(false) => {
                         let error = Error::timed_out(Direction::Write, self).during("write");
                         return Err(error.with_bytes_done(done));

@@ -40,7 +40,7 @@ pub enum Readiness {
     /// [`block`](Readiness::block) hears of those, and who polls by other means asks again after each.
     ///
     /// Descriptors are meant as poll(2) means them: one may be ready by now, so an edge-triggered loop arms them anew for
-    /// each answer, changed or not.
+    /// each answer, changed or not. A deadline that has passed is due now.
     Wait(Interests),
 }
 
@@ -152,8 +152,8 @@ impl Readiness {
     }
 
     /// Sleeps in poll(2) until one of the descriptors is ready, a call of another thread left something that this answer
-    /// depends on, or a deadline passes; says whether the caller's own `deadline` had not passed yet. A deadline inside the answer ends
-    /// the wait and counts as an event.
+    /// depends on, or a deadline passes; says whether that was anything but the caller's own `deadline`. One inside the answer counts as an
+    /// event, also where both have passed.
     ///
     /// # Errors
     /// Only what poll(2) itself fails with, such as `ENOMEM`; an interrupted poll goes on.
@@ -181,7 +181,7 @@ impl Interests {
         self.poll_until(self.deadline.into_iter().chain(look_again).min(), deadline, bell)
     }
 
-    /// Sleeps until something happens, the time `event` counting as that: whether it came before the time `deadline`.
+    /// Sleeps until something happens, the time `event` counting as that, or until `deadline`: whether something did.
     fn poll_until(
         &self,
         event: Option<Instant>,
@@ -195,11 +195,12 @@ impl Interests {
                 return Ok(true);
             }
             let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                return Ok(false);
-            }
+            // First: who made the call has more to tell than that it took too long.
             if event.is_some_and(|event| event <= now) {
                 return Ok(true);
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Ok(false);
             }
         }
     }

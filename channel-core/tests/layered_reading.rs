@@ -10,7 +10,7 @@ use std::panic::{self, AssertUnwindSafe};
 use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
 use channel_core::{Channel, ChannelExt, Direction, ErrorKind, Layered, Limits, MemoryChannel, ReadFlags, Result};
 use odd::endless;
-use support::Plain;
+use support::{Empties, Plain};
 
 /// Makes four bytes of each, and keeps what the caller has no room for.
 struct Fourfold {
@@ -121,25 +121,10 @@ fn a_panic_of_who_borrows_is_its_own_and_nothing_is_taken() {
     near.close().unwrap();
 }
 
-/// Each byte is a unit that carries nothing.
-struct Nothings;
-
-impl Decoder for Nothings {
-    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
-        let consumed = input.iter().take_while(|_| sink.begin_unit()).count();
-        let stopped = if consumed < input.len() { Stopped::SinkFull } else { Stopped::NeedInput };
-        Ok(Decoded { consumed, stopped, reply: false })
-    }
-
-    fn end(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_call_over_what_carries_nothing_ends_before_all_of_that_is_decoded() {
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = Layered::open("nothings", Box::new(near), Nothings, Plain, Limits::default());
+    let near = Layered::open("empties", Box::new(near), Empties, Plain, Limits::default());
     near.set_blocking(false);
     far.write_all(&[0; 60_000]).unwrap();
     let mut calls = 1;
@@ -147,21 +132,6 @@ fn a_call_over_what_carries_nothing_ends_before_all_of_that_is_decoded() {
         calls += 1;
     }
     assert!((30..200).contains(&calls), "{calls} calls for 60,000 units");
-}
-
-/// Units of one byte that carry nothing.
-struct Empties;
-
-impl Decoder for Empties {
-    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
-        let taken = input.iter().take_while(|_| sink.begin_unit()).count();
-        let stopped = if taken < input.len() { Stopped::SinkFull } else { Stopped::NeedInput };
-        Ok(Decoded { consumed: taken, stopped, reply: false })
-    }
-
-    fn end(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
 }
 
 #[test]

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
 use channel_core::{
-    AioChange, AioChannel, AioHandler, BufferChannel, Channel, ChannelExt, Direction, ErrorKind, EventLoop, Layered,
-    Limits, MemoryChannel, Readiness, Result,
+    AioChange, AioChannel, AioHandler, BufferChannel, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop,
+    Layered, Limits, MemoryChannel, Readiness, Result,
 };
 use channel_testkit::watchdog;
 use odd::endless;
-use support::{FullStop, Plain, plain};
+use support::{Empties, FullStop, Plain, plain};
 
 /// What a test can wait for.
 const SHORT: Duration = Duration::from_millis(30);
@@ -38,18 +38,19 @@ fn full() -> [(Arc<dyn Channel>, MemoryChannel); 2] {
     ends
 }
 
-/// Sets a read or a write handler that makes `call`, and counts what comes of it where that is a time that has passed.
-fn told(
+/// Sets a read or a write handler that makes `call`, and counts how often what comes of it is what `counts` asks for.
+fn counting(
     near: &Arc<dyn Channel>,
     event_loop: &EventLoop,
     direction: Direction,
     call: fn(&dyn Channel) -> Result<usize>,
+    counts: fn(&Result<usize>) -> bool,
 ) -> Arc<AtomicUsize> {
-    let (channel, told) = (Arc::downgrade(near), Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&told);
+    let (channel, count) = (Arc::downgrade(near), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
     let handler = AioHandler::new(event_loop.handle(), move || {
         let Some(channel) = channel.upgrade() else { return };
-        if call(&*channel).is_err_and(|error| error.is_timed_out()) {
+        if counts(&call(&*channel)) {
             counted.fetch_add(1, Ordering::SeqCst);
         }
     });
@@ -58,7 +59,17 @@ fn told(
         Direction::Write => (AioChange::Keep, AioChange::Set(handler)),
     };
     near.set_aio_fd_handler(read, write).unwrap();
-    told
+    count
+}
+
+/// As [`counting`], for calls that say that their time has passed.
+fn told(
+    near: &Arc<dyn Channel>,
+    event_loop: &EventLoop,
+    direction: Direction,
+    call: fn(&dyn Channel) -> Result<usize>,
+) -> Arc<AtomicUsize> {
+    counting(near, event_loop, direction, call, |went| went.as_ref().is_err_and(Error::is_timed_out))
 }
 
 fn run_until(event_loop: &EventLoop, done: impl Fn() -> bool) {
@@ -95,21 +106,6 @@ fn an_end_that_has_no_room_has_the_time_of_writes_in_tasks_and_handlers() {
         let told = told(&near, &event_loop, Direction::Write, close_write);
         run_until(&event_loop, || told.load(Ordering::SeqCst) == 2);
     });
-}
-
-/// Units of one byte that carry nothing.
-struct Empties;
-
-impl Decoder for Empties {
-    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
-        let taken = input.iter().take_while(|_| sink.begin_unit()).count();
-        let stopped = if taken < input.len() { Stopped::SinkFull } else { Stopped::NeedInput };
-        Ok(Decoded { consumed: taken, stopped, reply: false })
-    }
-
-    fn end(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
 }
 
 #[test]
@@ -192,14 +188,9 @@ fn a_time_that_has_passed_calls_a_handler_once_though_that_makes_another_call() 
     for (near, _far) in full() {
         near.set_read_timeout(Some(SHORT)).unwrap();
         let event_loop = EventLoop::new().unwrap();
-        let (channel, calls) = (Arc::downgrade(&near), Arc::new(AtomicUsize::new(0)));
-        let counted = Arc::clone(&calls);
-        let handler = AioHandler::new(event_loop.handle(), move || {
-            counted.fetch_add(1, Ordering::SeqCst);
-            // What was asked before has no answer yet: nothing more is read.
-            assert!(channel.upgrade().unwrap().write(b"answer").unwrap_err().is_would_block());
-        });
-        near.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
+        // What was asked before has no answer yet: nothing more is read.
+        let answer = |near: &dyn Channel| near.write(b"answer");
+        let calls = counting(&near, &event_loop, Direction::Read, answer, |_| true);
         run_for(&event_loop, SHORT * 3);
         let calls = calls.load(Ordering::SeqCst);
         assert!((1..5).contains(&calls), "{calls} calls");
@@ -243,13 +234,7 @@ fn a_channel_that_never_waits_has_no_time_that_could_pass() {
     near.set_blocking(false);
     near.set_read_timeout(Some(SHORT)).unwrap();
     let event_loop = EventLoop::new().unwrap();
-    let (channel, calls) = (Arc::downgrade(&near), Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&calls);
-    let handler = AioHandler::new(event_loop.handle(), move || {
-        counted.fetch_add(1, Ordering::SeqCst);
-        assert_eq!(channel.upgrade().unwrap().read(&mut [0]).unwrap(), 0);
-    });
-    near.set_aio_fd_handler(AioChange::Set(handler), AioChange::Keep).unwrap();
+    let calls = counting(&near, &event_loop, Direction::Read, read, |_| true);
     run_for(&event_loop, SHORT * 2);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }

@@ -1,6 +1,6 @@
 //! Control messages as they lie in memory: `struct cmsghdr` and what follows it (cmsg(3)).
 
-use std::mem;
+use std::mem::{self, MaybeUninit};
 
 /// The length of a header: how long the message is with it, then level and kind.
 const HEADER: usize = mem::size_of::<libc::cmsghdr>();
@@ -33,9 +33,14 @@ impl<'a> Part<'a> {
 }
 
 /// The messages that lie in `control`. One that claims more than there is ends with what there is.
-pub(crate) fn parts(mut control: &[u8]) -> impl Iterator<Item = Part<'_>> {
+///
+/// # Safety
+/// `control` is what the kernel has filled: of each message the header is initialised, and the data as far as the header says; what fills
+/// a message up to the next one need not be.
+pub(crate) unsafe fn parts(mut control: &[MaybeUninit<u8>]) -> impl Iterator<Item = Part<'_>> {
     std::iter::from_fn(move || {
-        let header = control.get(..HEADER)?;
+        // SAFETY: a header, which the caller says is initialised.
+        let header = unsafe { initialised(control.get(..HEADER)?) };
         let length = usize::from_ne_bytes(read(header)?);
         let level = libc::c_int::from_ne_bytes(read(header.get(mem::offset_of!(libc::cmsghdr, cmsg_level)..)?)?);
         let kind = libc::c_int::from_ne_bytes(read(header.get(mem::offset_of!(libc::cmsghdr, cmsg_type)..)?)?);
@@ -43,10 +48,18 @@ pub(crate) fn parts(mut control: &[u8]) -> impl Iterator<Item = Part<'_>> {
             return None;
         }
         let end = length.min(control.len());
-        let data = control.get(aligned(HEADER).min(end)..end)?;
+        // SAFETY: data as far as its header says, which the caller says is initialised.
+        let data = unsafe { initialised(control.get(aligned(HEADER).min(end)..end)?) };
         control = control.get(aligned(end)..).unwrap_or_default();
         Some(Part { level, kind, data })
     })
+}
+
+/// # Safety
+/// All of `bytes` is initialised.
+unsafe fn initialised(bytes: &[MaybeUninit<u8>]) -> &[u8] {
+    // SAFETY: the same bytes, of the same layout, which the caller says are initialised.
+    unsafe { &*(std::ptr::from_ref(bytes) as *const [u8]) }
 }
 
 /// The first bytes of `from`, as many as are asked for.
@@ -57,6 +70,12 @@ fn read<const N: usize>(from: &[u8]) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What [`parts`](super::parts) finds where everything is initialised.
+    fn parts(control: &[u8]) -> impl Iterator<Item = Part<'_>> {
+        // SAFETY: initialised bytes are also some that need not be.
+        unsafe { super::parts(&*(std::ptr::from_ref(control) as *const [MaybeUninit<u8>])) }
+    }
 
     fn message(length: usize, level: libc::c_int, kind: libc::c_int, data: &[u8]) -> Vec<u8> {
         let mut message = length.to_ne_bytes().to_vec();

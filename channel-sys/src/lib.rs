@@ -31,7 +31,7 @@ const SO_PASSPIDFD: libc::c_int = 76;
 
 /// Where the kernel puts control messages: as aligned as it wants their headers.
 #[repr(C, align(8))]
-struct Space(MaybeUninit<[u8; SPACE]>);
+struct Space([MaybeUninit<u8>; SPACE]);
 
 /// What one recvmsg(2) came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +47,12 @@ pub struct Received {
 /// Everything else that comes along is dropped: credentials, labels, and pidfds, which are closed. So nothing leaks, whatever the socket's
 /// owner has asked the kernel for. There is room for all of it beside [`MOST_DESCRIPTORS`] descriptors.
 ///
+/// Any thread may call it; of two at once each gets a part of the stream.
+///
 /// # Errors
 /// What recvmsg(2) fails with, would-block among that; an interrupted call is made again.
 pub fn receive(socket: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
-    let mut space = Space(MaybeUninit::uninit());
+    let mut space = Space([MaybeUninit::uninit(); SPACE]);
     // SAFETY: null pointers and lengths of 0 are a valid `msghdr`; some systems have padding in it, which has no name.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = bufs.as_mut_ptr().cast(); // `IoSliceMut` is an iovec: std promises that on Unix
@@ -72,9 +74,8 @@ pub fn receive(socket: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>], fds: &mut Ve
         }
     };
     let filled = (message.msg_controllen as usize).min(SPACE);
-    // SAFETY: the kernel has written the first `filled` bytes, which lie within `space`.
-    let control = unsafe { std::slice::from_raw_parts(space.0.as_ptr().cast::<u8>(), filled) };
-    for part in control::parts(control) {
+    // SAFETY: the kernel has put so many bytes of messages there.
+    for part in unsafe { control::parts(&space.0[..filled]) } {
         let rights = (part.level, part.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS);
         if !rights && (part.level, part.kind) != (libc::SOL_SOCKET, SCM_PIDFD) {
             continue;
@@ -104,7 +105,7 @@ pub enum Passing {
     Pidfd,
 }
 
-/// Has `socket` bring `what` along from now on, or no more. (systemd: `PassCredentials=`, `PassSecurity=`, `PassPIDFD=`.)
+/// Has `socket` bring `what` along from now on, or no more; for all who hold the socket. Never blocks. (systemd: `PassCredentials=`, `PassSecurity=`, `PassPIDFD=`.)
 ///
 /// # Errors
 /// What setsockopt(2) fails with, `ENOPROTOOPT` on a system that does not know of it among that.

@@ -61,9 +61,9 @@ pub struct Options {
     /// Takes only so many plants, and them only through the tests of their own crates; writes no page
     #[arg(long, value_name = "COUNT")]
     sample: Option<usize>,
-    /// Takes only plants whose name or file contains this; writes no page
+    /// Takes only plants whose name or file contains this, or one of several; writes no page
     #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Runs large suites whole, rather than each promise in each mode once
     #[arg(long)]
     thorough: bool,
@@ -144,7 +144,7 @@ pub fn run(options: &Options) -> Result<bool, Failure> {
     let told = report::tell(&judged, &census, &suite);
     println!("{told}");
     eprintln!("{} s", start.elapsed().as_secs());
-    if options.sample.is_none() && options.only.is_none() && judged.len() == chosen.len() {
+    if options.sample.is_none() && options.only.is_empty() && judged.len() == chosen.len() {
         report::write(&root.join("docs/quality.md"), &told)?;
     }
     Ok(report::percent(&judged) >= options.least)
@@ -153,7 +153,8 @@ pub fn run(options: &Options) -> Result<bool, Failure> {
 /// The numbers of the plants that are asked for.
 fn chosen(field: &Field<'_>, options: &Options) -> Vec<usize> {
     let wanted = |plant: &Plant| {
-        let named = options.only.as_ref().is_none_or(|text| plant.id.contains(text) || plant.file.contains(text));
+        let holds = |text: &String| plant.id.contains(text) || plant.file.contains(text);
+        let named = options.only.is_empty() || options.only.iter().any(holds);
         named && !matches!(plant.growth, Growth::Unviable)
     };
     let numbered = field.plants.iter().enumerate();

@@ -3,11 +3,11 @@
 use std::future::{Future, poll_fn};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use super::drive::{Closer, Drive, Ready};
 use super::waiter::{Claimed, Entered, Event, Released, Waiter, Waits};
 use super::{AioChange, AioContext, Attached, current_context};
 use crate::blocking::{Within, limit_of};
@@ -86,7 +86,7 @@ use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, 
 /// ```
 #[derive(Debug)]
 pub struct AioChannel {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
@@ -110,7 +110,7 @@ pub(super) enum Attachment {
 }
 
 impl Shared {
-    fn waits(&self, direction: Direction) -> &Waits {
+    pub(super) fn waits(&self, direction: Direction) -> &Waits {
         match direction {
             Direction::Read => &self.read,
             Direction::Write => &self.write,
@@ -136,7 +136,7 @@ impl Shared {
         closers.iter().for_each(|closer| closer.wake());
     }
 
-    fn closers(&self) -> MutexGuard<'_, Vec<Arc<Waits>>> {
+    pub(super) fn closers(&self) -> MutexGuard<'_, Vec<Arc<Waits>>> {
         self.closers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,7 +147,12 @@ impl Shared {
         all.map(|waits| waits.release(&*self.channel)).collect()
     }
 
-    fn poll_ready(&self, waiter: &mut Waiter, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<()>> {
+    pub(super) fn poll_ready(
+        &self,
+        waiter: &mut Waiter,
+        cx: &mut Context<'_>,
+        direction: Direction,
+    ) -> Poll<Result<()>> {
         let waits = self.waits(direction);
         let entered = waits.enter(waiter, cx.waker());
         // The waker was left before the questions below are asked: what changes from now on wakes it.
@@ -170,7 +175,7 @@ impl Shared {
     }
 
     /// Sees to it that a change wakes who waits, and says whether there is nothing to wait for.
-    fn look(&self, waits: &Waits, unknowing: bool) -> Result<bool> {
+    pub(super) fn look(&self, waits: &Waits, unknowing: bool) -> Result<bool> {
         let attachment = self.attachment();
         let claim = |context| waits.claim(&*self.channel, context, unknowing);
         let claimed = match &*attachment {
@@ -187,25 +192,23 @@ impl Shared {
         };
         drop(attachment);
         let readiness = self.channel.readiness(waits.event().direction());
-        let late = matches!(&readiness, Readiness::Wait(on) if on.deadline().is_some_and(|at| at <= Instant::now()));
+        let now = Instant::now();
+        let is_due = match &readiness {
+            Readiness::Ready => true,
+            Readiness::Wait(interests) => interests.deadline().is_some_and(|deadline| deadline <= now),
+        };
         match &claimed.result {
-            _ if readiness.is_ready() || late => Ok(true),
-            // The next call says so, if it is the channel that was closed and not the loop.
+            _ if is_due => Ok(true),
+            // The next call says so.
             Err(error) if error.is_closed() && self.is_closed() => Ok(true),
             Err(error) => Err(error.clone().during("ready").on(self.channel.name())),
             // A handler is told of some things once, such as a shutdown: perhaps just before it was set.
-            Ok(set_now) if *set_now || unknowing => {
-                let now = Instant::now();
-                let limit = match &readiness {
-                    Readiness::Wait(interests) => interests.deadline(),
-                    Readiness::Ready => None,
-                };
-                Ok(limit.is_some_and(|limit| limit <= now) || readiness.block(Some(now))?)
-            }
+            Ok(set_now) if *set_now || unknowing => readiness.block(Some(now)),
             Ok(_) => Ok(false),
         }
     }
 
+    /// Whether the channel was closed, rather than a loop.
     fn is_closed(&self) -> bool {
         let kept = self.channel.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
         kept.is_err_and(|error| error.is_closed())
@@ -275,7 +278,7 @@ impl AioChannel {
     /// # Cancel safety
     /// Cancel safe.
     pub fn ready(&self, direction: Direction) -> Ready<'_> {
-        Ready { channel: self, direction, waiter: Waiter::future(), begins: true, limit: None }
+        Ready::new(self, direction, None)
     }
 
     /// As [`ready`](Self::ready), for those who implement futures by hand. Of two who poll one direction in this way only the
@@ -301,7 +304,7 @@ impl AioChannel {
         direction: Direction,
         attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> impl Future<Output = Result<T>> {
-        Drive { ready: self.ready(direction), phase: Phase::Begins, attempt }
+        Drive::new(self.ready(direction), attempt)
     }
 
     /// As [`drive`](Self::drive), for a part of what has to be done by `limit` \[T1\].
@@ -311,9 +314,7 @@ impl AioChannel {
         direction: Direction,
         attempt: impl FnMut(&dyn Channel) -> Result<T>,
     ) -> impl Future<Output = Result<T>> {
-        let mut ready = self.ready(direction);
-        ready.limit = limit;
-        Drive { ready, phase: Phase::Attempts, attempt }
+        Drive::part(Ready::new(self, direction, limit), attempt)
     }
 
     /// [`drive`](Self::drive) for those who implement futures by hand.
@@ -521,122 +522,5 @@ impl AioChannel {
     pub async fn close(&self) -> Result<()> {
         let closer = Closer::new(&self.shared);
         poll_fn(|cx| closer.poll(cx)).await
-    }
-}
-
-/// A task that closes: it waits by itself, for others who close may be on other loops, and goes without a trace.
-struct Closer<'a> {
-    shared: &'a Shared,
-    waits: Arc<Waits>,
-}
-
-impl<'a> Closer<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        let waits = Arc::new(Waits::new(Event::Close));
-        shared.closers().push(Arc::clone(&waits));
-        Self { shared, waits }
-    }
-
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        match self.shared.channel.close() {
-            Err(error) if error.is_would_block() => {}
-            closed => return Poll::Ready(closed),
-        }
-        // The waker is left before the questions below are asked: what changes from now on wakes it.
-        self.waits.enter(&mut Waiter::poll(), cx.waker());
-        if self.shared.look(&self.waits, true)? {
-            cx.waker().wake_by_ref(); // after others' turn: a peer that never stops sending gives closers something to do for ever
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Closer<'_> {
-    fn drop(&mut self) {
-        self.shared.closers().retain(|known| !Arc::ptr_eq(known, &self.waits));
-        drop(self.waits.release(&*self.shared.channel));
-    }
-}
-
-/// The future of [`AioChannel::ready`].
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct Ready<'a> {
-    channel: &'a AioChannel,
-    direction: Direction,
-    waiter: Waiter,
-    /// It was not polled yet, and no attempt came before it.
-    begins: bool,
-    /// When the call that it is a part of has taken too long.
-    limit: Option<Instant>,
-}
-
-impl Future for Ready<'_> {
-    type Output = Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let Self { channel, direction, waiter, begins, limit } = &mut *self;
-        if std::mem::take(begins) {
-            ready!(channel.shared.waits(*direction).turn.poll(cx));
-        }
-        let _within = Within::begin(*direction, *limit);
-        channel.shared.poll_ready(waiter, cx, *direction)
-    }
-}
-
-/// The future of [`AioChannel::drive`]. Written out, because an async fn keeps what it was given beside what it hands on, and there is one
-/// of these for each task that waits.
-struct Drive<'a, F> {
-    ready: Ready<'a>,
-    phase: Phase,
-    attempt: F,
-}
-
-#[derive(Clone, Copy)]
-enum Phase {
-    /// It was not polled yet: its time begins when it is.
-    Begins,
-    Attempts,
-    Waits,
-}
-
-/// Nothing in it is ever pinned.
-impl<F> Unpin for Drive<'_, F> {}
-
-impl<T, F: FnMut(&dyn Channel) -> Result<T>> Future for Drive<'_, F> {
-    type Output = Result<T>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
-        let Self { ready, phase, attempt } = &mut *self;
-        let shared = &ready.channel.shared;
-        let waits = shared.waits(ready.direction);
-        loop {
-            match phase {
-                Phase::Begins => ready.limit = limit_of(&*shared.channel, ready.direction),
-                Phase::Attempts => {}
-                Phase::Waits => ready!(Pin::new(&mut *ready).poll(cx))?,
-            }
-            *phase = Phase::Attempts;
-            ready!(waits.turn.poll(cx));
-            let calls = waits.calls();
-            let attempted = {
-                // Who waits there already has a time, of which ours is none.
-                let _within = Within::begin(ready.direction, ready.limit.filter(|_| !waits.is_taken()));
-                attempt(&*shared.channel)
-            };
-            match attempted {
-                Err(error) if error.is_would_block() => {
-                    (ready.waiter, ready.begins) = (Waiter::after_attempt(calls), false);
-                    *phase = Phase::Waits;
-                }
-                done => return Poll::Ready(done),
-            }
-        }
-    }
-}
-
-impl Drop for Ready<'_> {
-    fn drop(&mut self) {
-        self.channel.shared.waits(self.direction).leave(&mut self.waiter);
     }
 }

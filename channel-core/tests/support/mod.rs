@@ -61,6 +61,21 @@ impl Encoder for FullStop {
     }
 }
 
+/// Units of one byte that carry nothing.
+pub(crate) struct Empties;
+
+impl Decoder for Empties {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let taken = input.iter().take_while(|_| sink.begin_unit()).count();
+        let stopped = if taken < input.len() { Stopped::SinkFull } else { Stopped::NeedInput };
+        Ok(Decoded { consumed: taken, stopped, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// A plain layer named `layer` over `inner`.
 pub(crate) fn plain(layer: &'static str, inner: impl Channel) -> Layered<Plain, Plain> {
     Layered::open(layer, Box::new(inner), Plain, Plain, Limits::default())

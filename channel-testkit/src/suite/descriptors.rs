@@ -2,6 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use channel_core::{Channel, ChannelExt, Direction, Error, ErrorKind, Features, ReadFlags, Result, WriteFlags};
 use rustix::fs::OFlags;
@@ -104,6 +105,17 @@ pub fn d4_no_descriptor_is_lost_unseen(setup: &Setup) {
     assert_same_file(&out, &fds[0]);
     assert_same_file(&inn, &fds[1]);
     drop(fds);
+
+    setup.step("a long read that asks for descriptors and is late");
+    near.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+    send(&far, b"l", &[out.as_fd()]);
+    let (mut bytes, mut fds) = ([0; 2], Vec::new());
+    let late = near.readv_full_all(&mut [IoSliceMut::new(&mut bytes)], Some(&mut fds), ReadFlags::empty());
+    let late = late.map_err(|error| (error.kind(), error.bytes_done()));
+    assert_eq!(late, Err((ErrorKind::TimedOut, Some(1))), "a read of more than was sent");
+    assert_eq!(fds.len(), 1, "descriptors that came with the bytes of a read that was late");
+    drop(fds);
+    near.set_read_timeout(None).expect("no timeout");
 
     setup.step("receiving descriptors nobody asks for");
     let mut sent = 0;

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use channel_core::{
-    AioChange, AioChannel, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, ReadFlags, Result, WriteFlags,
+    AioChange, AioChannel, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, Features, ReadFlags, Result,
+    Shutdown, WriteFlags,
 };
 
 use super::Setup;
@@ -114,6 +115,31 @@ pub fn t1_a_timeout_bounds_a_call(setup: &Setup) {
     let pushing = in_background(&near, End::flush_all);
     assert_stream(0, &far.take(taken));
     pushing.join_while_reading(&far).expect("a flush of what a write took before its time had passed");
+    an_end_without_room(setup);
+}
+
+/// It may take the time of writes, and goes on behind that.
+fn an_end_without_room(setup: &Setup) {
+    let (near, far) = setup.small_pair();
+    if !near.has_feature(Features::CLOSE_WRITE | Features::SHUTDOWN) {
+        return;
+    }
+    let taken = near.fill(0, UNBOUNDED);
+    near.set_write_timeout(Some(SHORT)).expect("a timeout");
+    setup.step("an end behind a channel that is full");
+    if let Err(error) = near.drive(Direction::Write, Channel::close_write) {
+        let said = (error.kind(), error.operation());
+        assert_eq!(said, (ErrorKind::TimedOut, "close_write"), "an end without room gave {error:?}");
+    }
+    near.set_write_timeout(None).expect("no timeout");
+    let ending = in_background(&near, |near| near.drive(Direction::Write, Channel::close_write));
+    let (bytes, end) = far.take_to_end();
+    end.unwrap_or_else(|error| panic!("an end that had no room at first came as {error:?}"));
+    assert_eq!(bytes.len(), taken, "bytes in front of an end that had no room at first");
+    assert_stream(0, &bytes);
+    // That of a layer below may have no room yet, and whoever has read ours reads no further.
+    near.channel().shutdown(Shutdown::Both).expect("a shutdown");
+    let _ = ending.join();
 }
 
 /// However often a little of it comes.

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use channel_core::engine::{Advance, Decoder, Encoder, Handshake, Sink, Source, Stopped};
 use channel_core::{Buffer, Error, Limits};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
 
-use super::common::NAME;
+use super::common::{Authority, NAME, buffered_server};
 use crate::engine::{TlsDecoder, TlsEncoder};
 use crate::handshake::{Facts, TlsHandshake};
 
@@ -117,6 +117,15 @@ impl Ours {
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
+}
+
+/// Our client and rustls' own server, open with TLS 1.3.
+pub(super) fn client_and_peer() -> (Ours, rustls::Connection) {
+    let authority = Authority::new();
+    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
+    settle(&mut ours, &mut peer);
+    (ours, peer)
 }
 
 /// Joins our end and a buffered one until neither has more to say; every byte alone is shown to ours.

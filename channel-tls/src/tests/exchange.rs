@@ -6,7 +6,7 @@ use channel_core::Buffer;
 use channel_core::engine::{Decoder, Sink, Stopped};
 
 use super::common::{Authority, VERSIONS, buffered_client, buffered_server, pattern};
-use super::end::{Ours, heard_by, records, said_by, settle, to_peer};
+use super::end::{Ours, client_and_peer, heard_by, records, said_by, settle, to_peer};
 use rustls::{CipherSuite, ProtocolVersion};
 
 /// Moves what one end sends to the other in pieces of `cut` bytes; whether there was any.
@@ -139,10 +139,7 @@ fn the_facts_are_those_both_sides_agreed_on() {
 
 #[test]
 fn a_session_keeps_no_record_of_memory_to_gather_the_next_in() {
-    let authority = Authority::new();
-    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
-    settle(&mut ours, &mut peer);
+    let (mut ours, _peer) = client_and_peer();
     let kept = |ours: &Ours| ours.open.as_ref().unwrap().1.scratch();
     ours.writes_pieces(&[&[1; 9000], &[2; 9000]]).unwrap();
     assert_eq!(kept(&ours), 0);

@@ -5,7 +5,7 @@ use channel_core::{Buffer, ErrorKind};
 use rustls::ProtocolVersion;
 
 use super::common::{Authority, buffered_client, buffered_server, pattern};
-use super::end::{Ours, from_peer, heard_by, records, said_by, settle, to_peer};
+use super::end::{Ours, client_and_peer, from_peer, heard_by, records, said_by, settle, to_peer};
 use crate::handshake::TlsHandshake;
 
 /// Our client, open, and a peer whose handshake messages come in small pieces; its tickets are still on their way.
@@ -201,10 +201,7 @@ fn key_updates_without_data_between_are_bounded() {
 
 #[test]
 fn keys_are_updated_on_request_in_tls_1_3_only() {
-    let authority = Authority::new();
-    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
-    settle(&mut ours, &mut peer);
+    let (mut ours, mut peer) = client_and_peer();
     for _ in 0..3 {
         ours.open.as_mut().unwrap().1.request_key_update().unwrap();
         to_peer(&mut peer, &ours.sends()).unwrap();
@@ -216,6 +213,7 @@ fn keys_are_updated_on_request_in_tls_1_3_only() {
     }
     assert_eq!(ours.heard, b"theirstheirstheirs");
 
+    let authority = Authority::new();
     let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_2));
     let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_2));
     settle(&mut ours, &mut peer);
@@ -226,10 +224,7 @@ fn keys_are_updated_on_request_in_tls_1_3_only() {
 
 #[test]
 fn a_full_sink_stops_the_decoder_between_records() {
-    let authority = Authority::new();
-    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
-    settle(&mut ours, &mut peer);
+    let (mut ours, mut peer) = client_and_peer();
     ours.room = 1;
     let data = pattern(3 * 16_384);
     let bytes = said_by(&mut peer, &data);
@@ -257,10 +252,7 @@ fn what_the_reader_left_to_send_goes_before_what_is_sealed() {
 
 #[test]
 fn key_updates_that_nobody_fetches_are_one() {
-    let authority = Authority::new();
-    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
-    settle(&mut ours, &mut peer);
+    let (mut ours, _peer) = client_and_peer();
     let asked = |ours: &mut Ours| {
         ours.open.as_mut().unwrap().1.request_key_update().unwrap();
     };
@@ -273,9 +265,6 @@ fn key_updates_that_nobody_fetches_are_one() {
 
 #[test]
 fn a_record_of_a_version_that_does_not_exist_is_refused_before_it_is_whole() {
-    let authority = Authority::new();
-    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
-    settle(&mut ours, &mut peer);
+    let (mut ours, _peer) = client_and_peer();
     assert_eq!(ours.receives(&[23, 4, 3, 0, 100]).unwrap_err().kind(), ErrorKind::Protocol);
 }
