@@ -315,8 +315,8 @@ mod tests {
         buffer.extend(&vec![b'x'; 10 * STORAGE]);
         let mut moves = 0;
         for _ in 0..1000 {
-            let before = buffer.start;
             buffer.consume(16);
+            let before = buffer.start;
             buffer.extend(&[b'x'; 16]);
             moves += usize::from(buffer.start < before);
         }

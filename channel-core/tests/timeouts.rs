@@ -5,6 +5,7 @@ mod odd;
 mod support;
 
 use std::future::poll_fn;
+use std::io::SeekFrom;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -237,6 +238,16 @@ fn a_channel_that_never_waits_has_no_time_that_could_pass() {
     let calls = counting(&near, &event_loop, Direction::Read, read, |_| true);
     run_for(&event_loop, SHORT * 2);
     assert_eq!(calls.load(Ordering::SeqCst), 1);
+
+    near.write_all(b"more").unwrap();
+    near.seek(SeekFrom::Start(0)).unwrap();
+    let calls = counting(&near, &event_loop, Direction::Read, |_| Ok(0), |_| true);
+    near.read_all(&mut [0]).unwrap(); // which does not meet the end
+    near.set_read_timeout(Some(SHORT)).unwrap(); // of which the handler learns
+    run_for(&event_loop, SHORT / 10);
+    let before = calls.load(Ordering::SeqCst);
+    run_for(&event_loop, SHORT * 2);
+    assert_eq!(calls.load(Ordering::SeqCst), before);
 }
 
 #[test]

@@ -400,3 +400,22 @@ fn a_port_can_be_listened_on_again_while_its_last_connections_linger() {
     listener.close();
     SocketListener::bind(&address).unwrap();
 }
+
+#[test]
+fn a_task_that_leaves_with_its_loop_leaves_the_listener_to_those_of_other_loops() {
+    watchdog::run("a loop that ends beside another one", || {
+        let listener = Arc::new(AioListener::new(SocketListener::bind(&any_port()).unwrap()));
+        let accept = |event_loop: &EventLoop| {
+            let listener = Arc::clone(&listener);
+            let task = event_loop.spawn(async move { listener.accept().await.map(drop) });
+            event_loop.run_once(Some(Duration::ZERO)).unwrap();
+            task
+        };
+        let (stays, leaves) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
+        let task = accept(&stays);
+        accept(&leaves).detach(); // it came last: connections are told there
+        drop(leaves);
+        let _peer = SocketChannel::connect(listener.listener().local_address()).unwrap();
+        stays.block_on(task).unwrap().unwrap().unwrap();
+    });
+}

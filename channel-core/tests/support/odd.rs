@@ -181,7 +181,10 @@ impl Channel for Odd {
         self.inner.seek(position)
     }
     fn readiness(&self, direction: Direction) -> Readiness {
-        self.inner.readiness(direction)
+        match (&self.oddity, direction) {
+            (Oddity::Endless, Direction::Read) => Readiness::Ready,
+            _ => self.inner.readiness(direction),
+        }
     }
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         self.inner.set_aio_fd_handler(read, write)
