@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use buffers::assert_none_holds_a_buffer;
 use channel_core::engine::{Advance, Decoded, Decoder, Encoder, Ending, Handshake, Sink, Source, Stopped};
 use channel_core::{
-    AioChange, AioHandler, Buffer, Channel, ChannelExt, Condition, Error, ErrorKind, EventLoop, Layered, Limits,
+    AioChange, AioHandler, Buffer, Channel, ChannelExt, Condition, Direction, Error, ErrorKind, EventLoop, Layered, Limits,
     MemoryChannel, Result, WriteFlags,
 };
 use channel_testkit::asleep::asleep;
@@ -274,6 +274,61 @@ fn on_a_loop_the_end_below_is_answered_though_nobody_reads_any_more() {
     let mut heard = [0; 2];
     assert_eq!(far.read(&mut heard).unwrap(), 1);
     assert_eq!(far.read(&mut heard).unwrap(), 0, "the end below");
+}
+
+/// Says more than fits in a narrow pipe when it ends.
+struct Farewell;
+
+impl Encoder for Farewell {
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        Plain.encode(source, out)
+    }
+
+    fn finish(&mut self, out: &mut Buffer) -> Result<()> {
+        out.extend(b"farewell");
+        Ok(())
+    }
+
+    fn ending(&self) -> Ending {
+        Ending::Own
+    }
+}
+
+#[test]
+fn on_a_loop_an_end_below_that_needs_room_again_and_again_goes_on() {
+    for handler_of in [Direction::Read, Direction::Write] {
+        let (near, far) = MemoryChannel::pair_with_capacity(3).unwrap();
+        let below = Layered::open("below", Box::new(near), Plain, Farewell, Limits::default());
+        let near = Layered::open("full stop", Box::new(below), FullStop, FullStop, Limits::default());
+        near.set_blocking(false);
+        far.set_blocking(false);
+        near.write_all(b"no").unwrap();
+        near.close_write().unwrap(); // and now the pipe is full
+        let event_loop = EventLoop::new().unwrap();
+        let handler = AioChange::Set(AioHandler::new(event_loop.handle(), || ()));
+        let (read, write) = match handler_of {
+            Direction::Read => (handler, AioChange::Keep),
+            Direction::Write => (AioChange::Keep, handler),
+        };
+        near.set_aio_fd_handler(read, write).unwrap();
+        far.write_all(b".").unwrap();
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+        let mut heard = Vec::new();
+        loop {
+            let turns = (0..100).take_while(|_| event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0).count();
+            assert!(turns < 50, "{handler_of:?}: {turns} turns or more, and the pipe is full all the time");
+            let mut piece = [0; 3];
+            match far.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => heard.extend_from_slice(&piece[..count]),
+                Err(error) => panic!("{handler_of:?}: after {:?}: {error}", heard.escape_ascii().to_string()),
+            }
+        }
+        assert_eq!(heard, b"no.farewell");
+        far.close_write().unwrap();
+        let turns = (0..100).take_while(|_| event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0).count();
+        assert!(turns < 50, "{handler_of:?}: {turns} turns or more, and both have ended");
+    }
 }
 
 #[test]

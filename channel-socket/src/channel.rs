@@ -189,7 +189,6 @@ impl SocketChannel {
     fn release(&self) -> Result<()> {
         let Some(fd) = self.fd.take() else { return Ok(()) };
         let polite = self.end_output(&fd);
-        self.read_ended.store(true, Ordering::Release);
         discard_input(&fd);
         // Wakes a blocked reader; a connection that is gone has woken it.
         let _ = rustix::net::shutdown(&*fd, rustix::net::Shutdown::Both);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use channel_core::{
     AioChange, AioHandler, Channel, ChannelExt, Direction, ErrorKind, Features, ReadFlags, Readiness, Shutdown,
@@ -319,6 +319,22 @@ fn cork_gathers_flush_pushes_and_the_cork_stays() {
     near.set_cork(false);
     far.read_all(&mut heard).unwrap();
     assert_eq!(&heard, b"more");
+}
+
+/// The kernel sends what a cork holds by itself after 200 ms (tcp(7)).
+#[test]
+fn flush_does_not_leave_it_to_the_kernel_to_push_what_a_cork_holds() {
+    let (near, far) = tcp_pair();
+    near.set_cork(true);
+    let fastest = (0..20).map(|_| {
+        let start = Instant::now();
+        near.write_all(b"x").unwrap();
+        near.flush().unwrap();
+        far.read_all(&mut [0]).unwrap();
+        start.elapsed()
+    });
+    let fastest = fastest.min().unwrap();
+    assert!(fastest < Duration::from_millis(150), "none of twenty came sooner than {fastest:?}");
 }
 
 #[test]

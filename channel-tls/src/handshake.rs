@@ -91,6 +91,11 @@ impl TlsHandshake {
         });
         Ok(halves)
     }
+
+    #[cfg(test)]
+    pub(crate) fn pending(&self) -> usize {
+        self.session.as_ref().map_or(0, Session::pending)
+    }
 }
 
 impl Handshake<TlsDecoder, TlsEncoder> for TlsHandshake {

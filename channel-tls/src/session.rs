@@ -147,9 +147,7 @@ impl Session {
 
     /// Moves what rustls wants sent into `out`.
     pub(crate) fn pump(&mut self, out: &mut Buffer) {
-        if !self.finished {
-            out.extend(self.replies.as_slice());
-        }
+        out.extend(self.replies.as_slice());
         self.update_waits = false;
         self.replies.clear();
         self.replies.release();
@@ -368,7 +366,7 @@ fn misread(input: &[u8]) -> bool {
 
 /// Runs `step`. After our close_notify a panic of it counts as the peer's fault: rustls then asserts, in builds with debug
 /// assertions, that it has no second alert to send, and a peer that sends garbage makes it want to.
-fn contained<T>(contain: bool, step: impl FnOnce() -> T) -> Result<T> {
+pub(crate) fn contained<T>(contain: bool, step: impl FnOnce() -> T) -> Result<T> {
     if !contain {
         return Ok(step());
     }

@@ -383,12 +383,10 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
                 self.handlers.schedule(Direction::Write);
             }
         }
-        let facts = self.facts.load();
-        if facts.intersects(Facts::UNSENT | Facts::LEAVING | Facts::CLOSE_WRITES)
-            || facts.contains(Facts::WRITE_DONE | Facts::BELOW)
-        {
+        if self.pushes() {
             self.handlers.arm_push(&*self.inner, |direction| self.event(direction));
         }
+        let facts = self.facts.load();
         if facts.contains(Facts::CLOSE_READS) || facts.contains(Facts::BELOW_OPEN | Facts::READ_DONE) {
             self.handlers.arm_drain(&*self.inner, |direction| self.event(direction));
         }
@@ -408,6 +406,13 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
                 core.handlers.schedule_closers();
             });
         }
+    }
+
+    /// Whether the inner channel has yet to take what is here, or to push what it took of an ending.
+    fn pushes(&self) -> bool {
+        let facts = self.facts.load();
+        facts.intersects(Facts::UNSENT | Facts::LEAVING | Facts::CLOSE_WRITES)
+            || facts.contains(Facts::WRITE_DONE | Facts::BELOW)
     }
 
     /// Whether nothing that happens below can concern `direction` any more: what is left of it is here.
@@ -463,20 +468,20 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
                 core.handlers.schedule_closers();
                 return;
             }
-            if core.facts.has(Facts::BELOW_OPEN) {
-                core.end_below();
-                if direction == Direction::Read && core.facts.has(Facts::READ_DONE) {
-                    core.after_call(); // to come to rest, or to go on waiting for the end below
-                    return;
-                }
+            let ends_below = core.facts.has(Facts::BELOW_OPEN | Facts::READ_DONE);
+            if ends_below && direction == Direction::Read {
+                core.after_call(); // goes on with the end below, and comes to rest when that is met
+                return;
             }
             if direction == Direction::Write {
-                let waits = || core.facts.load().intersects(Facts::UNSENT | Facts::LEAVING);
-                if !waits() {
-                    if core.facts.has(Facts::WRITE_DONE) {
-                        core.facts.set(Facts::BELOW, false); // an ending that still waits says so again
-                    }
-                    core.handlers.disarm_push(&*core.inner, false, waits);
+                if core.facts.has(Facts::WRITE_DONE) {
+                    core.facts.set(Facts::BELOW, false); // an ending that still waits says so again
+                }
+                if ends_below {
+                    core.end_below();
+                }
+                if !core.pushes() {
+                    core.handlers.disarm_push(&*core.inner, false, || core.pushes());
                 } else if core.facts.has(Facts::LEAVING) {
                     core.handlers.schedule(Direction::Read); // the handshake may have waited for nothing else
                 }

@@ -114,6 +114,13 @@ impl Ours {
         self.open.as_mut().unwrap().1.finish(&mut self.outgoing)
     }
 
+    /// How many bytes rustls keeps hold of.
+    pub(super) fn pending(&self) -> usize {
+        let handshake = self.handshake.as_ref().map(TlsHandshake::pending);
+        let open = self.open.as_ref().map(|(decoder, _)| decoder.pending());
+        handshake.or(open).unwrap_or(0)
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }

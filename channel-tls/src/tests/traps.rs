@@ -1,12 +1,13 @@
 //! Where rustls' unbuffered API bites those who step it carelessly, a test each.
 
 use channel_core::engine::{Advance, Encoder, Handshake};
-use channel_core::{Buffer, ErrorKind};
+use channel_core::{Buffer, ErrorKind, Result};
 use rustls::ProtocolVersion;
 
 use super::common::{Authority, buffered_client, buffered_server, pattern};
 use super::end::{Ours, client_and_peer, from_peer, heard_by, records, said_by, settle, to_peer};
 use crate::handshake::TlsHandshake;
+use crate::session::contained;
 
 /// Our client, open, and a peer whose handshake messages come in small pieces; its tickets are still on their way.
 fn with_tickets_in_pieces() -> (Ours, rustls::Connection, Vec<u8>) {
@@ -24,10 +25,6 @@ fn with_tickets_in_pieces() -> (Ours, rustls::Connection, Vec<u8>) {
     (ours, peer, tickets)
 }
 
-fn pending(ours: &Ours) -> usize {
-    ours.open.as_ref().unwrap().0.pending()
-}
-
 #[test]
 fn we_write_while_a_ticket_in_pieces_has_stalled() {
     let (_, _, tickets) = with_tickets_in_pieces();
@@ -35,13 +32,13 @@ fn we_write_while_a_ticket_in_pieces_has_stalled() {
         let (mut ours, mut peer, tickets) = with_tickets_in_pieces();
         ours.receives(&tickets[..stall]).unwrap();
         if stall == records(&tickets)[0].len() {
-            assert_eq!(pending(&ours), stall, "rustls keeps hold of the first piece");
+            assert_eq!(ours.pending(), stall, "rustls keeps hold of the first piece");
         }
         ours.writes(b"while it stalls").unwrap();
         to_peer(&mut peer, &ours.sends()).unwrap();
         assert_eq!(heard_by(&mut peer), b"while it stalls");
         ours.receives(&tickets[stall..]).unwrap();
-        assert_eq!(pending(&ours), 0, "the tickets are complete");
+        assert_eq!(ours.pending(), 0, "the tickets are complete");
         let data = said_by(&mut peer, b"after it");
         ours.receives(&data).unwrap();
         assert_eq!(ours.heard, b"after it");
@@ -73,6 +70,42 @@ fn a_message_in_pieces_is_bounded_by_the_limits() {
     ours.receives(&[]).unwrap();
     let flight = to_peer(&mut peer, &ours.sends()).unwrap();
     assert_eq!(ours.receives(&flight).unwrap_err().kind(), ErrorKind::LimitExceeded);
+}
+
+#[test]
+fn the_bound_of_a_message_in_pieces_is_the_last_that_fits() {
+    let authority = Authority::new();
+    let mut config = (*authority.server(ProtocolVersion::TLSv1_3)).clone();
+    config.max_fragment_size = Some(64);
+    let config = std::sync::Arc::new(config);
+    let most_pending = |bound: usize| -> Result<usize> {
+        let mut peer = buffered_server(config.clone());
+        let client = authority.client(ProtocolVersion::TLSv1_3);
+        let mut ours = Ours::over(TlsHandshake::client(client, super::common::NAME, bound).unwrap());
+        ours.receives(&[])?;
+        let flight = to_peer(&mut peer, &ours.sends()).unwrap();
+        let mut most = 0;
+        for record in records(&flight) {
+            ours.receives(record)?;
+            most = most.max(ours.pending());
+        }
+        assert!(ours.is_open());
+        Ok(most)
+    };
+    let needed = most_pending(1 << 20).unwrap();
+    assert!(needed > 64, "nothing came in pieces: {needed}");
+    // Signatures differ in length.
+    let reached = |bound: usize| match most_pending(bound) {
+        Ok(most) => {
+            assert!(most <= bound, "{most} bytes were kept");
+            most == bound
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+            false
+        }
+    };
+    assert!((0..50).any(|_| (needed - 4..needed + 4).any(reached)), "none kept as much as it may");
 }
 
 #[test]
@@ -157,6 +190,14 @@ fn garbage_after_our_close_notify_is_an_error_without_alert_or_panic() {
         assert_eq!(ours.sends(), b"");
         assert_eq!(ours.receives(b"more").unwrap_err().kind(), ErrorKind::Protocol);
     }
+}
+
+/// The builds of this workspace leave rustls' assertions out; a user's may have them.
+#[test]
+fn a_panic_of_rustls_after_our_close_notify_is_an_error() {
+    let failing = || -> () { std::panic::resume_unwind(Box::new("an assertion")) };
+    assert_eq!(contained(true, failing).unwrap_err().kind(), ErrorKind::Protocol);
+    assert!(std::panic::catch_unwind(|| contained(false, failing)).is_err(), "before it nothing is hidden");
 }
 
 #[test]

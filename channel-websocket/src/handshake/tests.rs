@@ -124,6 +124,14 @@ fn a_request_may_come_in_any_pieces_and_what_is_glued_to_it_is_left() {
 }
 
 #[test]
+fn an_empty_line_is_the_end_of_a_head_only_behind_a_first_line() {
+    let scanned = Head::new(&Limits::default()).scan(b"\r\n\r\n", |line| !line.is_empty());
+    assert!(matches!(scanned, Err(Fault::Malformed("the first line is not one of HTTP/1.1"))), "{scanned:?}");
+    let scanned = Head::new(&Limits::default()).scan(b"first\r\n\r\nrest", |line| line == b"first");
+    assert!(matches!(scanned, Ok(Some(9))), "{scanned:?}");
+}
+
+#[test]
 fn a_bad_request_gets_a_complete_response_with_the_right_status() {
     let only = |origin: &str| ServerOptions::default().origins([origin]);
     let any = ServerOptions::default;

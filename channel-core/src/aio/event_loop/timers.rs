@@ -34,10 +34,9 @@ impl Timers {
         self.waiting.remove(&key).or_else(|| self.due.remove(&key))
     }
 
-    /// When the first one is due.
+    /// When the first of those is due that [`expire`](Self::expire) has not found; the others run before the loop sleeps.
     pub(super) fn first(&self) -> Option<Instant> {
-        let (deadline, _) = self.due.keys().next().or_else(|| self.waiting.keys().next())?;
-        Some(*deadline)
+        self.waiting.keys().next().map(|(deadline, _)| *deadline)
     }
 
     /// Finds the timers whose time has come.
