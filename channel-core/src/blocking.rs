@@ -1,7 +1,7 @@
 //! Blocking mode: try, and where that would block, wait for readiness and try again; and how long that may take. The only place that waits.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -44,9 +44,10 @@ pub struct Mode {
 #[derive(Debug, Default)]
 struct Clock {
     /// In nanoseconds; 0 for none.
-    timeout: AtomicU64,
-    /// When it has passed, where calls do not wait: in nanoseconds since [`FIRST`].
-    passes: AtomicU64,
+    timeout: AtomicI64,
+    /// When it began, where calls do not wait: in nanoseconds since [`FIRST`]. Not when it ends: that would hold a timeout which another
+    /// thread is about to change.
+    began: AtomicI64,
 }
 
 /// When the first clock was asked.
@@ -56,21 +57,29 @@ impl Clock {
     fn timeout(&self) -> Option<Duration> {
         match self.timeout.load(Ordering::Acquire) {
             0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
+            nanos => Some(Duration::from_nanos(nanos.unsigned_abs())),
         }
     }
 
-    fn passes(&self) -> Instant {
-        *FIRST + Duration::from_nanos(self.passes.load(Ordering::Relaxed))
+    /// When `timeout` has passed.
+    fn passes(&self, timeout: Duration) -> Instant {
+        let at = self.began.load(Ordering::Relaxed).saturating_add(nanos(timeout));
+        *FIRST + Duration::from_nanos(at.max(0).unsigned_abs())
     }
 
-    fn pass_at(&self, at: Instant) {
-        self.passes.store(nanos(at.saturating_duration_since(*FIRST)), Ordering::Relaxed);
+    /// Has `timeout` pass at `at`.
+    fn pass_at(&self, at: Instant, timeout: Duration) {
+        let began = nanos(at.saturating_duration_since(*FIRST)) - nanos(timeout);
+        self.began.store(began, Ordering::Relaxed);
+    }
+
+    fn begin_at(&self, now: Instant) {
+        self.pass_at(now, Duration::ZERO);
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2) // three centuries
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX) // three centuries
 }
 
 thread_local! {
@@ -84,7 +93,7 @@ fn whole(direction: Direction) -> Option<Instant> {
 
 /// When a call that may take `timeout` from now on has taken too long, alone or as a part.
 fn ends(direction: Direction, timeout: Duration, now: Instant) -> Instant {
-    let alone = now + timeout; // no clock here can tell more than three centuries
+    let alone = now + Duration::from_nanos(nanos(timeout).unsigned_abs());
     whole(direction).map_or(alone, |whole| whole.min(alone))
 }
 
@@ -146,8 +155,8 @@ impl Mode {
         if timeout.is_some() || self.clocks.get().is_some() {
             let clock = &self.clocks.get_or_init(Box::default)[direction as usize];
             if let Some(timeout) = timeout {
-                // First: who sees the timeout sees when it passes.
-                clock.pass_at(ends(direction, Duration::from_nanos(nanos(timeout)), Instant::now()));
+                // First: who sees the timeout sees when it began.
+                clock.pass_at(ends(direction, timeout, Instant::now()), timeout);
             }
             clock.timeout.store(timeout.map_or(0, nanos), Ordering::Release);
         }
@@ -170,8 +179,9 @@ impl Mode {
     /// timeout, and where calls wait.
     #[must_use]
     pub fn limit(&self, direction: Direction) -> Option<Instant> {
-        let clock = self.clock(direction).filter(|clock| clock.timeout().is_some())?;
-        (!self.is_blocking()).then(|| clock.passes())
+        let clock = self.clock(direction)?;
+        let timeout = clock.timeout()?;
+        (!self.is_blocking()).then(|| clock.passes(timeout))
     }
 
     /// `answer`, with the [`limit`](Self::limit) of `direction` as a deadline, which may have passed: that is an event, too. For implementers of
@@ -185,7 +195,7 @@ impl Mode {
     pub fn begin(&self, direction: Direction) {
         let clock = self.clock(direction);
         if let Some((clock, timeout)) = clock.and_then(|clock| Some((clock, clock.timeout()?))) {
-            clock.pass_at(ends(direction, timeout, Instant::now()));
+            clock.pass_at(ends(direction, timeout, Instant::now()), timeout);
         }
     }
 
@@ -209,15 +219,21 @@ impl Mode {
         let Some(clock) = self.clock(direction) else { return result };
         let Some(timeout) = clock.timeout().filter(|_| !self.is_blocking()) else { return result };
         let now = Instant::now();
-        if !result.as_ref().is_err_and(Error::is_would_block) {
-            clock.pass_at(now + timeout);
-            return result;
+        match &result {
+            Ok(_) => {
+                clock.begin_at(now);
+                return result;
+            }
+            Err(error) if !error.is_would_block() => return result, // behind what failed no time begins
+            Err(_) => {}
         }
         let is_part = whole(direction).is_some();
-        let passes = if is_part { ends(direction, timeout, now) } else { clock.passes() };
+        let passes = if is_part { ends(direction, timeout, now) } else { clock.passes(timeout) };
         let has_passed = passes <= now;
-        if has_passed || is_part {
-            clock.pass_at(if has_passed { now + timeout } else { passes }); // else another thread may just have set another one
+        if has_passed {
+            clock.begin_at(now);
+        } else if is_part {
+            clock.pass_at(passes, timeout);
         }
         if has_passed { Err(Error::timed_out(direction, channel)) } else { result }
     }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -286,5 +286,62 @@ fn more_descriptors_than_a_turn_takes_are_all_called() {
         let calls: Vec<_> = calls.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let (least, most) = (calls.iter().min().unwrap(), calls.iter().max().unwrap());
         assert!(*least >= 1 && most - least <= 2, "{least} to {most} calls each");
+    });
+}
+
+#[test]
+fn a_loop_ends_although_others_go_on_scheduling() {
+    watchdog::run("others schedule", || {
+        let event_loop = EventLoop::new().unwrap();
+        let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let others = [false, false, true].map(|spawns| {
+            let (handle, over, count) = (event_loop.handle(), Arc::clone(&over), Arc::clone(&count));
+            thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    if spawns {
+                        handle.spawn(async {}).detach();
+                    } else {
+                        handle.schedule(Box::new(|| ()));
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+        while count.load(Ordering::Relaxed) < 1000 {
+            thread::yield_now();
+        }
+        drop(event_loop);
+        over.store(true, Ordering::Relaxed);
+        others.into_iter().for_each(|other| other.join().unwrap());
+    });
+}
+
+#[test]
+fn things_that_panic_when_they_are_dropped_do_not_end_the_program_with_their_loop() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("on purpose"));
+        }
+    }
+    child::run("things_that_panic_when_they_are_dropped_do_not_end_the_program_with_their_loop", || {
+        let event_loop = EventLoop::new().unwrap();
+        let handle = event_loop.handle();
+        let fds = [ready(), ready()];
+        for fd in &fds {
+            let (timer, work) = (Bomb, Bomb);
+            handle.set_timer(Instant::now() + Duration::from_secs(1000), Box::new(move || drop(timer)));
+            handle.schedule(Box::new(move || drop(work)));
+            for direction in [Direction::Read, Direction::Write] {
+                let handler = Bomb;
+                let held = move || {
+                    let _ = &handler;
+                };
+                handle.set_fd_handler(fd, direction, Some(Arc::new(held))).unwrap();
+            }
+        }
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event_loop.shutdown()));
+        assert!(ended.is_err(), "the first of the panics goes on");
+        assert!(fds.iter().all(|fd| Arc::strong_count(fd) == 1));
     });
 }

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use buffers::assert_none_holds_a_buffer;
 use channel_core::engine::{Advance, Decoded, Decoder, Encoder, Ending, Handshake, Sink, Source, Stopped};
 use channel_core::{
-    AioChange, AioHandler, Buffer, Channel, ChannelExt, Condition, Direction, Error, ErrorKind, EventLoop, Layered, Limits,
-    MemoryChannel, Result, WriteFlags,
+    AioChange, AioChannel, AioHandler, Buffer, Channel, ChannelExt, Condition, Direction, Error, ErrorKind, EventLoop,
+    Layered, Limits, MemoryChannel, Result, WriteFlags,
 };
 use channel_testkit::asleep::asleep;
 use channel_testkit::{child, watchdog};
@@ -490,4 +490,100 @@ fn the_end_of_the_linger_is_told_on_every_loop_that_has_a_handler() {
             event_loop.run_once(None).unwrap();
         }
     });
+}
+
+#[test]
+fn a_task_that_ends_its_output_learns_at_once_that_another_thread_closes() {
+    watchdog::run("close beside close_write", || {
+        let (near, _far) = MemoryChannel::pair_with_capacity(4).unwrap();
+        let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+        let near = Arc::new(Layered::open("full stop", Box::new(near), Plain, FullStop, limits));
+        near.set_blocking(false);
+        near.write_all(b"full").unwrap();
+        let event_loop = EventLoop::new().unwrap();
+        let channel = AioChannel::from_arc(near.clone());
+        let task = event_loop.spawn(async move { channel.close_write().await });
+        while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+        assert!(near.close().unwrap_err().is_would_block());
+        assert!(event_loop.block_on(task).unwrap().unwrap().unwrap_err().is_closed());
+    });
+}
+
+#[test]
+fn what_is_known_of_a_peer_tells_more_than_that_it_took_nothing() {
+    let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+    let limits = Limits { linger: Duration::from_millis(20), ..Limits::default() };
+    let near = Layered::open("full stop", Box::new(near), Refusing, FullStop, limits);
+    near.write_all(b"full").unwrap();
+    far.write_all(b"bad").unwrap();
+    assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!(near.close().unwrap_err().kind(), ErrorKind::Protocol);
+}
+
+/// Finds fault with everything.
+struct Refusing;
+
+impl Decoder for Refusing {
+    fn decode(&mut self, input: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
+        if input.is_empty() {
+            return Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false });
+        }
+        Err(Error::new(ErrorKind::Protocol, "full stop", "on purpose"))
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The peer says something by itself in front of all else.
+struct Greeted {
+    owed: bool,
+}
+
+impl Decoder for Greeted {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        self.owed &= input.is_empty();
+        Plain.decode(input, sink)
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn owed(&self) -> bool {
+        self.owed
+    }
+}
+
+#[test]
+fn close_waits_for_what_the_peer_sends_by_itself_and_no_longer_than_the_linger() {
+    for linger in [Duration::from_secs(1000), Duration::from_millis(20)] {
+        for says in [&b"hello"[..], b""] {
+            watchdog::run("what is owed", || {
+                let (near, far) = MemoryChannel::pair().unwrap();
+                let limits = Limits { linger, ..Limits::default() };
+                let near = Layered::open("greeted", Box::new(near), Greeted { owed: true }, Plain, limits);
+                near.write_all(b"all").unwrap();
+                if linger < Duration::from_secs(1) {
+                    near.close().unwrap(); // nothing of ours was lost
+                    return;
+                }
+                near.set_blocking(false);
+                assert!(near.close().unwrap_err().is_would_block());
+                far.read_all(&mut [0; 3]).unwrap();
+                far.write_all(says).unwrap();
+                if says.is_empty() {
+                    far.close_write().unwrap();
+                }
+                near.set_blocking(true);
+                near.close().unwrap();
+            });
+        }
+    }
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = Layered::open("greeted", Box::new(near), Greeted { owed: true }, Plain, Limits::default());
+    near.set_blocking(false);
+    far.write_all(b"hello").unwrap();
+    near.close().unwrap(); // it has come
 }

@@ -305,3 +305,66 @@ fn half_a_record_is_heard(first: &[u8]) {
     assert!(near.read(&mut [0]).unwrap_err().is_would_block());
     assert!(until() > at_first, "a byte came");
 }
+
+#[test]
+fn a_loop_rests_behind_an_end_that_has_no_room_though_there_is_a_time() {
+    let [_, (near, _far)] = full();
+    assert!(near.close_write().unwrap_err().is_would_block());
+    near.set_write_timeout(Some(SHORT)).unwrap();
+    let event_loop = EventLoop::new().unwrap();
+    let write = |channel: &dyn Channel| channel.write(b"x");
+    let fails = |went: &Result<usize>| went.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
+    let failed = counting(&near, &event_loop, Direction::Write, write, fails);
+    run_for(&event_loop, 20 * SHORT);
+    assert!((1..10).contains(&failed.load(Ordering::SeqCst)), "{failed:?} calls of what fails for good");
+}
+
+#[test]
+fn a_task_whose_attempt_makes_no_call_is_told_of_its_time() {
+    watchdog::run("an attempt that makes no call", || {
+        let (near, _far) = MemoryChannel::pair().unwrap();
+        near.set_read_timeout(Some(SHORT)).unwrap();
+        let near = AioChannel::new(near);
+        let event_loop = EventLoop::new().unwrap();
+        let mut attempts = 0;
+        let waits = near.drive(Direction::Read, |_| {
+            attempts += 1;
+            Err::<(), Error>(Error::WOULD_BLOCK)
+        });
+        assert!(event_loop.block_on(waits).unwrap().unwrap_err().is_timed_out());
+        assert!(attempts < 10, "{attempts} attempts");
+    });
+}
+
+#[test]
+fn a_time_that_is_set_while_a_call_ends_holds() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    near.set_blocking(false);
+    let turn = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let (near, turn) = (&near, &turn);
+        let wait_for = |count: usize| {
+            while turn.load(Ordering::Acquire) < count {
+                std::hint::spin_loop();
+            }
+        };
+        scope.spawn(move || {
+            for count in 0..20_000 {
+                wait_for(2 * count + 1);
+                near.read(&mut [0]).unwrap();
+                turn.store(2 * count + 2, Ordering::Release);
+            }
+        });
+        for count in 0..20_000 {
+            near.set_read_timeout(Some(LONG)).unwrap();
+            far.write_all(b"x").unwrap();
+            turn.store(2 * count + 1, Ordering::Release);
+            (0..count % 64).for_each(|_| std::hint::spin_loop());
+            near.set_read_timeout(Some(SHORT)).unwrap();
+            wait_for(2 * count + 2);
+            let Readiness::Wait(interests) = near.readiness(Direction::Read) else { continue };
+            let left = interests.deadline().unwrap().saturating_duration_since(Instant::now());
+            assert!(left < LONG / 2, "in round {count} the time that was set before holds: {left:?}");
+        }
+    });
+}

@@ -10,17 +10,19 @@ mod support;
 
 use std::future::Future;
 use std::io::IoSlice;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
+use std::time::Duration;
 
 use channel_core::{
     AioChannel, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop, MemoryChannel, NullChannel,
     current_context,
 };
 use channel_testkit::{adverse, watchdog};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional, split};
 use tokio::runtime::Builder;
 
 use odd::unending;
@@ -287,4 +289,60 @@ fn without_any_loop_waiting_fails_at_once() {
     let Poll::Ready(Err(error)) = read else { panic!("it waits for ever") };
     let ours = error.get_ref().unwrap().downcast_ref::<Error>().unwrap();
     assert_eq!(ours.kind(), ErrorKind::NotAttached);
+}
+
+/// Polls once, on the loop; whether that gave anything.
+fn polled<T>(event_loop: &EventLoop, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> bool {
+    event_loop.block_on(std::future::poll_fn(|cx| Poll::Ready(poll(cx).is_ready()))).unwrap()
+}
+
+/// Has a writer wait for room and a reader for bytes, makes a call that is done at once, in the same or in another task, and
+/// expects the one that waits to be woken all the same.
+#[test]
+fn a_poll_that_is_done_at_once_leaves_who_waits_in_its_place() {
+    type Call = fn(&AioChannel, &mut Context<'_>) -> Poll<std::io::Result<()>>;
+    const CALLS: [(&str, Direction, Call); 3] = [
+        ("a flush", Direction::Write, |mut near, cx| Pin::new(&mut near).poll_flush(cx)),
+        ("an empty write", Direction::Write, |mut near, cx| Pin::new(&mut near).poll_write(cx, b"").map_ok(drop)),
+        ("a read of what is there", Direction::Read, |mut near, cx| {
+            Pin::new(&mut near).poll_read(cx, &mut ReadBuf::new(&mut [0; 8]))
+        }),
+    ];
+    for (what, direction, call) in CALLS {
+        for same_task in [false, true] {
+            watchdog::run(what, || {
+                let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+                let near = Arc::new(AioChannel::new(near));
+                let event_loop = EventLoop::new().unwrap();
+                let (waiting, mut called) = (Arc::clone(&near), !same_task);
+                if direction == Direction::Write {
+                    assert!(polled(&event_loop, |cx| Pin::new(&mut &*near).poll_write(cx, b"full")));
+                }
+                let task = event_loop.spawn(std::future::poll_fn(move |cx| {
+                    let mut face = &*waiting;
+                    let waits = match direction {
+                        Direction::Write => Pin::new(&mut face).poll_write(cx, b"more").map_ok(drop),
+                        Direction::Read => Pin::new(&mut face).poll_read(cx, &mut ReadBuf::new(&mut [0; 8])),
+                    };
+                    if waits.is_pending() && !called && direction == Direction::Write {
+                        called = true;
+                        assert!(call(&waiting, cx).is_ready());
+                    }
+                    waits
+                }));
+                event_loop.run_once(Some(Duration::ZERO)).unwrap();
+                if !same_task || direction == Direction::Read {
+                    if direction == Direction::Read {
+                        far.write_all(b"1st").unwrap();
+                    }
+                    assert!(polled(&event_loop, |cx| call(&near, cx)));
+                }
+                match direction {
+                    Direction::Read => far.write_all(b"2nd").unwrap(),
+                    Direction::Write => far.read_all(&mut [0; 4]).unwrap(),
+                }
+                event_loop.block_on(task).unwrap().unwrap().unwrap();
+            });
+        }
+    }
 }

@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
-use channel_core::{AioChange, AioContext, AioHandler, Callback, Error, ErrorKind, Result, Turn, current_context};
+use channel_core::{
+    AioChange, AioContext, AioHandler, Callback, Error, ErrorKind, Result, Timer, Turn, current_context,
+};
 
 use crate::{SocketChannel, SocketListener};
 
@@ -90,7 +94,7 @@ impl Drop for Accepting<'_> {
     }
 }
 
-/// What the handler holds: a listener that is closed lets go of it, and that wakes, too.
+/// What the handler and its loop hold: a listener that is closed lets go of the one, a loop that ends of the other, and either wakes, too.
 struct Alarm {
     waiting: Arc<Waiting>,
     /// It moved to another loop, whose handler wakes everybody.
@@ -110,6 +114,8 @@ struct Claim {
     context: Arc<dyn AioContext>,
     callback: Weak<dyn Fn() + Send + Sync>,
     moved: Arc<AtomicBool>,
+    /// One that never comes: what any loop keeps until it ends.
+    ends: Option<Timer>,
 }
 
 impl fmt::Debug for Claim {
@@ -117,6 +123,8 @@ impl fmt::Debug for Claim {
         f.debug_struct("Claim").field("context", &self.context).finish_non_exhaustive()
     }
 }
+
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl AioListener {
     /// `listener`, for tasks. It is put into non-blocking mode.
@@ -189,7 +197,7 @@ impl AioListener {
         let there = claim.as_ref().and_then(|claim| Some((claim, claim.callback.upgrade()?)));
         let mut moved = None;
         match there {
-            Some((there, _)) if Arc::ptr_eq(&there.context, &context) => return Ok(()),
+            Some((there, _)) if ptr::addr_eq(Arc::as_ptr(&there.context), Arc::as_ptr(&context)) => return Ok(()),
             Some((there, callback)) => {
                 there.moved.store(true, Ordering::Release);
                 let handler = AioHandler { context: Arc::clone(&there.context), callback };
@@ -200,14 +208,26 @@ impl AioListener {
             None => {}
         }
         let moving = Arc::new(AtomicBool::new(false));
-        let alarm = Alarm { waiting: Arc::clone(&self.waiting), moved: Arc::clone(&moving) };
+        let alarm = || Alarm { waiting: Arc::clone(&self.waiting), moved: Arc::clone(&moving) };
+        let (alarm, farewell) = (alarm(), alarm());
         let callback: Callback = Arc::new(move || alarm.waiting.wake());
         let weak = Arc::downgrade(&callback);
         let handler = AioHandler { context: Arc::clone(&context), callback };
         let claimed = self.listener.set_aio_fd_handler(AioChange::Claim(handler.clone()));
-        *claim = claimed.is_ok().then_some(Claim { context, callback: weak, moved: moving });
+        let new = Claim { context: Arc::clone(&context), callback: weak, moved: Arc::clone(&moving), ends: None };
+        let old = std::mem::replace(&mut *claim, claimed.is_ok().then_some(new));
         drop(claim);
-        drop((moved, handler)); // which wakes: not under the lock
+        drop((moved, handler, old)); // which wakes: not under the lock
+        if claimed.is_ok() {
+            let ends = Timer::set(&context, Instant::now() + CENTURY, move || drop(farewell)); // on a loop that has ended by now it wakes
+            let mut claim = lock(&self.claim);
+            let unused = match claim.as_mut().filter(|claim| Arc::ptr_eq(&claim.moved, &moving)) {
+                Some(claim) => claim.ends.replace(ends),
+                None => Some(ends),
+            };
+            drop(claim);
+            drop(unused);
+        }
         match claimed {
             // The next attempt says so.
             Err(error) if error.is_closed() => Ok(()),

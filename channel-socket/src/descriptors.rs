@@ -38,7 +38,7 @@ pub(crate) struct Received {
     kept: Mutex<Vec<OwnedFd>>,
     /// Whether `kept` is worth a look; spares the common read a lock.
     has_kept: AtomicBool,
-    /// How many are kept for nobody in particular; 0 once a layer has the socket.
+    /// How many are kept for nobody in particular; 0 once a layer has the socket, or it is closed. Changed under the lock of `kept`.
     limit: AtomicUsize,
     /// Messages that brought what nobody could take, which the kernel closed: an upper bound, for what it left out may have been
     /// credentials.
@@ -61,9 +61,7 @@ impl Received {
 
     /// Closes what is kept, and keeps none from now on.
     pub(crate) fn take_none(&self) {
-        self.limit.store(0, Ordering::Release);
-        let kept = std::mem::take(&mut *self.lock());
-        if !kept.is_empty() {
+        if !self.end_keeping().is_empty() {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -84,8 +82,7 @@ impl Received {
         fds: Option<&mut Vec<OwnedFd>>,
         preserve_blocking: bool,
     ) -> rustix::io::Result<usize> {
-        let limit = self.limit.load(Ordering::Acquire);
-        if fds.is_none() && limit == 0 {
+        if fds.is_none() && self.limit.load(Ordering::Acquire) == 0 {
             return self.receive_none(socket, bufs);
         }
         let mut arrived = Vec::new();
@@ -104,7 +101,7 @@ impl Received {
             Some(fds) if !arrived.is_empty() || self.has_kept.load(Ordering::Acquire) => {
                 self.deliver(arrived, fds, preserve_blocking);
             }
-            None if !arrived.is_empty() => self.keep(arrived, limit),
+            None if !arrived.is_empty() => self.keep(arrived),
             _ => {}
         }
         Ok(message.bytes)
@@ -125,10 +122,15 @@ impl Received {
         self.lost.get()
     }
 
-    /// Closes what was kept.
+    /// Closes what was kept, and keeps none from now on.
     pub(crate) fn clear(&self) {
-        let kept = std::mem::take(&mut *self.lock());
-        drop(kept);
+        drop(self.end_keeping());
+    }
+
+    fn end_keeping(&self) -> Vec<OwnedFd> {
+        let mut kept = self.lock();
+        self.limit.store(0, Ordering::Release);
+        std::mem::take(&mut *kept)
     }
 
     fn deliver(&self, arrived: Vec<OwnedFd>, fds: &mut Vec<OwnedFd>, preserve_blocking: bool) {
@@ -150,8 +152,15 @@ impl Received {
         }
     }
 
-    fn keep(&self, arrived: Vec<OwnedFd>, limit: usize) {
+    fn keep(&self, arrived: Vec<OwnedFd>) {
         let mut kept = self.lock();
+        let limit = self.limit.load(Ordering::Acquire);
+        if limit == 0 {
+            // The socket was closed, or taken over, while they were received.
+            drop(kept);
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         if kept.len() + arrived.len() > limit {
             drop(kept);
             self.lose(format!(
@@ -187,4 +196,27 @@ fn make_blocking(fd: &OwnedFd) -> rustix::io::Result<()> {
         fcntl_setfl(fd, flags - OFlags::NONBLOCK)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    /// As where another thread closes the socket, or puts a layer over it, while this one receives.
+    #[test]
+    fn what_arrives_when_nothing_is_kept_any_more_is_closed() {
+        for ends in [Received::clear, Received::take_none] {
+            let received = Received::keeping(10);
+            let arrived = || vec![eventfd(0, EventfdFlags::CLOEXEC).unwrap()];
+            received.keep(arrived());
+            assert_eq!(received.lock().len(), 1);
+            ends(&received);
+            let told = received.refused();
+            received.keep(arrived());
+            assert_eq!((received.lock().len(), received.refused()), (0, told + 1));
+            assert!(received.lost().is_none());
+        }
+    }
 }

@@ -149,6 +149,9 @@ impl SocketListener {
         let fd = self.fd.load().ok_or_else(|| closed("set_aio_fd_handler"))?;
         let polled = |direction| Some(Interest { fd: Arc::clone(&fd), direction });
         let removed = self.handlers.change("socket", &self.mode, polled, accept, AioChange::Keep)?;
+        if let Some(until) = self.pause() {
+            self.handlers.pause(Direction::Read, until); // a handler that is new waits, too
+        }
         if self.fd.load().is_none() {
             self.handlers.clear(); // closed in between, by a call that did not see the handler yet
         }

@@ -1,7 +1,7 @@
 //! Listening: paths, waking, shortages.
 
 use std::fs;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
@@ -241,25 +241,23 @@ fn a_handler_is_called_for_connections_until_it_is_cleared_or_the_listener_close
 
 #[test]
 fn a_loop_does_not_spin_while_descriptors_are_short_and_goes_on_afterwards() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     child::run("a_loop_does_not_spin_while_descriptors_are_short_and_goes_on_afterwards", || {
         let listener = Arc::new(SocketListener::bind(&any_port()).unwrap());
         let recorder = Recorder::new();
         let (handler, seen) = accepting(&listener, &recorder);
         listener.set_aio_fd_handler(AioChange::Set(handler)).unwrap();
         let _near = SocketChannel::connect(listener.local_address()).unwrap();
-        let before = getrlimit(Resource::Nofile);
-        let next = fs::File::open("/dev/null").unwrap();
-        let none_left = u64::try_from(next.as_raw_fd()).unwrap(); // the number the next one would get
-        drop(next);
-        setrlimit(Resource::Nofile, Rlimit { current: Some(none_left), ..before }).unwrap();
-        let (started, mut ran) = (Instant::now(), 0);
-        while started.elapsed() < Duration::from_millis(350) {
-            ran += recorder.turn(Duration::from_millis(50)).unwrap();
-        }
-        let errors = seen[1].load(Ordering::Relaxed);
-        assert!((2..=5).contains(&errors) && ran <= 12, "{errors} attempts and {ran} callbacks in a third of a second");
-        setrlimit(Resource::Nofile, before).unwrap();
+        without_descriptors(|| {
+            let (started, mut ran) = (Instant::now(), 0);
+            while started.elapsed() < Duration::from_millis(350) {
+                ran += recorder.turn(Duration::from_millis(50)).unwrap();
+            }
+            let errors = seen[1].load(Ordering::Relaxed);
+            assert!(
+                (2..=5).contains(&errors) && ran <= 12,
+                "{errors} attempts and {ran} callbacks in a third of a second"
+            );
+        });
         let accepted = recorder.turn_until(Duration::from_secs(20), || seen[0].load(Ordering::Relaxed) == 1);
         assert!(accepted.unwrap(), "the connection that waited was not accepted");
     });
@@ -417,5 +415,81 @@ fn a_task_that_leaves_with_its_loop_leaves_the_listener_to_those_of_other_loops(
         drop(leaves);
         let _peer = SocketChannel::connect(listener.listener().local_address()).unwrap();
         stays.block_on(task).unwrap().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_loop_that_ends_gives_the_listener_to_the_tasks_of_others_though_a_future_of_its_own_lives_on() {
+    watchdog::run("a loop that ends and leaves a future", || {
+        let listener = Arc::new(AioListener::new(SocketListener::bind(&any_port()).unwrap()));
+        let (stays, ends) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
+        let accepting = Arc::clone(&listener);
+        let task = stays.spawn(async move { accepting.accept().await.map(drop) });
+        stays.run_once(Some(Duration::ZERO)).unwrap();
+        let mut left = Box::pin(listener.accept());
+        let polled = poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx).is_pending()));
+        assert!(ends.block_on(polled).unwrap());
+        drop(ends);
+        let _peer = SocketChannel::connect(listener.listener().local_address()).unwrap();
+        stays.block_on(task).unwrap().unwrap().unwrap();
+    });
+}
+
+/// Runs `test` in a process that gets no more descriptors.
+fn without_descriptors(test: impl FnOnce()) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let next = fs::File::open("/dev/null").unwrap();
+    let none_left = u64::try_from(next.as_raw_fd()).unwrap(); // the number the next one would get
+    drop(next);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(none_left), ..before }).unwrap();
+    test();
+    setrlimit(Resource::Nofile, before).unwrap();
+}
+
+#[test]
+fn a_handler_that_is_set_while_descriptors_are_short_waits_as_the_one_before_did() {
+    child::run("a_handler_that_is_set_while_descriptors_are_short_waits_as_the_one_before_did", || {
+        let listener = Arc::new(SocketListener::bind(&any_port()).unwrap());
+        let recorder = Recorder::new();
+        let (handler, seen) = accepting(&listener, &recorder);
+        let _near = SocketChannel::connect(listener.local_address()).unwrap();
+        without_descriptors(|| {
+            let started = Instant::now();
+            while started.elapsed() < Duration::from_millis(350) {
+                drop(listener.set_aio_fd_handler(AioChange::Set(handler.clone())).unwrap());
+                recorder.turn(Duration::from_millis(5)).unwrap();
+            }
+            let errors = seen[1].load(Ordering::Relaxed);
+            assert!(errors <= 5, "{errors} attempts in a third of a second");
+        });
+    });
+}
+
+#[test]
+fn tasks_of_two_loops_do_not_spin_while_descriptors_are_short() {
+    child::run("tasks_of_two_loops_do_not_spin_while_descriptors_are_short", || {
+        let listener = Arc::new(AioListener::new(SocketListener::bind(&any_port()).unwrap()));
+        let loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
+        let failed = Arc::new(AtomicU32::new(0));
+        for event_loop in &loops {
+            let (listener, failed) = (Arc::clone(&listener), Arc::clone(&failed));
+            let accepting = async move {
+                while listener.accept().await.is_err_and(|error| !error.is_closed()) {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            event_loop.spawn(accepting).detach();
+            event_loop.run_once(Some(Duration::ZERO)).unwrap();
+        }
+        let _peer = SocketChannel::connect(listener.listener().local_address()).unwrap();
+        without_descriptors(|| {
+            let (started, mut ran) = (Instant::now(), 0);
+            while started.elapsed() < Duration::from_millis(350) {
+                ran += loops.iter().map(|one| one.run_once(Some(Duration::from_millis(1))).unwrap()).sum::<usize>();
+            }
+            let failed = failed.load(Ordering::Relaxed);
+            assert!(failed <= 10 && ran <= 100, "{failed} attempts and {ran} callbacks in a third of a second");
+        });
     });
 }

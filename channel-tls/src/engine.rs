@@ -37,14 +37,16 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// The halves of an open session.
-pub(crate) fn split(session: &Shared) -> (TlsDecoder, TlsEncoder) {
-    (TlsDecoder { shared: session.clone() }, TlsEncoder { shared: session.clone(), scratch: Vec::new() })
+/// The halves of an open session; whether tickets are `owed` to us.
+pub(crate) fn split(session: &Shared, owed: bool) -> (TlsDecoder, TlsEncoder) {
+    (TlsDecoder { shared: session.clone(), owed }, TlsEncoder { shared: session.clone(), scratch: Vec::new() })
 }
 
 /// Records to plaintext.
 pub(crate) struct TlsDecoder {
     shared: Shared,
+    /// The peer's tickets are still to come.
+    owed: bool,
 }
 
 impl Decoder for TlsDecoder {
@@ -71,6 +73,7 @@ impl Decoder for TlsDecoder {
             }
             session.receive(&mut rest[..len], &mut |plaintext| sink.put(plaintext))?;
             consumed += len;
+            self.owed = false;
         };
         Ok(Decoded { consumed, stopped, reply: session.has_replies() })
     }
@@ -91,6 +94,10 @@ impl Decoder for TlsDecoder {
             "the peer's stream ended inside a record: it was truncated"
         };
         Err(fault::error(ErrorKind::UnexpectedEof, detail))
+    }
+
+    fn owed(&self) -> bool {
+        self.owed
     }
 }
 

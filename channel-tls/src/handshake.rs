@@ -78,8 +78,9 @@ impl TlsHandshake {
             return Err(fault::error(ErrorKind::Internal, "the session is open without a version or a cipher suite"));
         };
         let alpn = known.alpn_protocol().map(<[u8]>::to_vec);
+        let owed = session.expects_tickets();
         let session = Shared::new(session);
-        let halves = split(&session);
+        let halves = split(&session, owed);
         // Only this handshake publishes, and it completes once.
         let _ = self.facts.set(Facts {
             version,

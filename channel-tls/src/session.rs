@@ -209,6 +209,13 @@ impl Session {
             && self.common().protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
+    /// Whether session tickets may be on their way to us: the peer sends them behind our last word (RFC 8446 §4.6.1), in front of
+    /// whatever it has to say.
+    pub(crate) fn expects_tickets(&self) -> bool {
+        matches!(self.connection, Connection::Client(_))
+            && self.common().protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
     /// What is known of the session.
     pub(crate) fn common(&self) -> &CommonState {
         match &self.connection {

@@ -1,11 +1,19 @@
-//! A server's tickets, which wait for no one and yet are not kept back.
+//! A server's tickets, which wait for no one and yet are not kept back; and what a client loses to them: nothing.
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
 use channel_core::{Channel, ChannelExt, Limits, MemoryChannel};
+use channel_socket::{SocketAddress, SocketChannel};
+use channel_testkit::asleep::asleep;
+use channel_testkit::watchdog;
 use channel_tls::TlsChannel;
-use channel_tls::rustls::{Connection, ProtocolVersion};
-use common::{Authority, buffered_client};
+use channel_tls::rustls::{Connection, ProtocolVersion, ServerConnection, Stream};
+use common::{Authority, NAME, buffered_client, pattern};
 
 /// Gives the client what has come, and sends what it has to say.
 fn turn(client: &mut Connection, raw: &MemoryChannel) {
@@ -28,7 +36,7 @@ fn turn(client: &mut Connection, raw: &MemoryChannel) {
 }
 
 #[test]
-fn a_server_that_only_reads_sends_its_tickets() {
+fn a_server_that_opens_sends_its_tickets_with_that_call() {
     let authority = Authority::new();
     let (near, far) = MemoryChannel::pair().unwrap();
     let server =
@@ -45,7 +53,44 @@ fn a_server_that_only_reads_sends_its_tickets() {
         Connection::Server(_) => unreachable!("a client"),
     };
     assert_eq!(received(&client), 0);
-    assert!(server.read(&mut [0]).unwrap_err().is_would_block());
     turn(&mut client, &far);
     assert!(received(&client) > 0);
+}
+
+/// The tickets of this server leave when the client has written all and closes, as they do where the way is long; and it reads late.
+#[test]
+fn a_client_that_writes_and_closes_loses_nothing_to_tickets_that_come_late() {
+    watchdog::run("late tickets", || {
+        let authority = Authority::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = SocketChannel::connect(&SocketAddress::Inet(listener.local_addr().unwrap())).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+        let config = authority.client(ProtocolVersion::TLSv1_3);
+        let client = TlsChannel::client_with_config(Box::new(near), config, NAME, limits).unwrap();
+        let mut server = ServerConnection::new(authority.server(ProtocolVersion::TLSv1_3)).unwrap();
+        let data = pattern(512 * 1024);
+        thread::scope(|scope| {
+            let opening = scope.spawn(|| client.handshake());
+            loop {
+                server.read_tls(&mut far).unwrap();
+                server.process_new_packets().unwrap();
+                if !server.is_handshaking() {
+                    break;
+                }
+                while server.wants_write() {
+                    server.write_tls(&mut far).unwrap();
+                }
+            }
+            opening.join().unwrap().unwrap();
+            assert!(server.wants_write(), "the tickets");
+            let closing = asleep(scope, || client.write_all(&data).and_then(|()| client.close()));
+            let mut stream = Stream::new(&mut server, &mut far);
+            stream.flush().unwrap();
+            let mut heard = Vec::new();
+            stream.read_to_end(&mut heard).unwrap();
+            assert!(heard == data, "{} bytes of {} arrived", heard.len(), data.len());
+            closing.join().unwrap().unwrap();
+        });
+    });
 }

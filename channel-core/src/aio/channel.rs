@@ -10,7 +10,9 @@ use std::time::Instant;
 use super::drive::{Closer, Drive, Ready};
 use super::waiter::{Claimed, Entered, Event, Released, Waiter, Waits};
 use super::{AioChange, AioContext, Attached, current_context};
-use crate::blocking::{Within, limit_of};
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+use crate::blocking::Within;
+use crate::blocking::limit_of;
 use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, WriteFlags};
 
 /// A channel for tasks: its calls are futures that wait on an event loop, and do what the blocking ones do \[A3\].
@@ -337,7 +339,7 @@ impl AioChannel {
                     ready!(self.shared.poll_ready(&mut Waiter::poll_after_attempt(calls), cx, direction))?;
                 }
                 done => {
-                    waits.leave_polls();
+                    waits.leave_polls(cx.waker());
                     return Poll::Ready(done);
                 }
             }

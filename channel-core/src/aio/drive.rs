@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::channel::{AioChannel, Shared};
 use super::waiter::{Event, Waiter, Waits};
 use crate::blocking::{Within, limit_of};
-use crate::{Channel, Direction, Result};
+use crate::{Channel, Direction, Error, Result};
 
 /// A task that closes: it waits by itself, for others who close may be on other loops, and goes without a trace.
 pub(super) struct Closer<'a> {
@@ -131,6 +131,10 @@ impl<T, F: FnMut(&dyn Channel) -> Result<T>> Future for Drive<'_, F> {
                 attempt(&*shared.channel)
             };
             match attempted {
+                // As `Mode::run_until`: an attempt that makes no call on the channel does not say so itself.
+                Err(error) if error.is_would_block() && ready.limit.is_some_and(|limit| limit <= Instant::now()) => {
+                    return Poll::Ready(Err(Error::timed_out(ready.direction, &*shared.channel)));
+                }
                 Err(error) if error.is_would_block() => {
                     (ready.waiter, ready.begins) = (Waiter::after_attempt(calls), false);
                     *phase = Phase::Waits;

@@ -254,7 +254,7 @@ impl LoopHandle {
     /// Nobody runs the loop any more: drops all that is set, scheduled or waiting for its time, and what comes.
     pub(super) fn close(&self) {
         let mut panics = Panics::default();
-        panics.catch(|| self.poller.close());
+        self.poller.close(&mut panics);
         panics.catch(|| self.inbox.close());
         panics.resume();
     }

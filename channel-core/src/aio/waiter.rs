@@ -261,18 +261,16 @@ impl Waits {
         waiter.place = 0;
     }
 
-    /// Gives up the place of one who polls.
+    /// Gives up the place of one who polls, if it is that of `waker`'s task: somebody else may wait there, whom nobody else would wake.
     #[cfg(any(feature = "tokio", feature = "futures-io"))]
-    pub(super) fn leave_polls(&self) {
+    pub(super) fn leave_polls(&self, waker: &Waker) {
         let Some(state) = self.state.get() else { return };
         let mut state = lock(state);
-        let mut old = None;
-        if state.polls {
-            state.waiter = 0;
-            old = state.waker.take();
+        if !state.polls || state.waker.as_ref().is_some_and(|known| !known.will_wake(waker)) {
+            return;
         }
-        drop(state);
-        drop(old);
+        state.waiter = 0;
+        wake(state); // the same task may wait for another call in this direction
     }
 
     /// Wakes whoever waits, to look again.

@@ -89,6 +89,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         let attempt = Attempt(closing);
         if !self.facts.has(Facts::CLOSING) {
             self.facts.set(Facts::CLOSING, true);
+            self.facts.set(Facts::WRITE_TOLD, false); // of our own end, perhaps, which somebody still waits for
             self.handlers.begin_close(&*self.inner);
             // Reading is over: who waits for that is told. So is writing, of which ending our output tells.
             self.handlers.schedule(Direction::Read);
@@ -129,7 +130,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             }
             ended => ended,
         };
-        if reads && self.facts.has(Facts::SHAKES_HANDS) {
+        if reads && (self.facts.has(Facts::SHAKES_HANDS) || self.is_owed()) {
             return self.waits(Facts::CLOSE_READS);
         }
         if self.ends_below_first() {
@@ -174,6 +175,11 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         !self.facts.has(Facts::READ_DONE) // the last piece may have been the one in front of the end
     }
 
+    /// Whether something of the peer's comes by itself. Who is at reading has yet to say.
+    fn is_owed(&self) -> bool {
+        self.reading().map_or_else(|error| error.is_passing(), |reader| reader.is_owed())
+    }
+
     /// Whether the channel below is ended before the peer has ended it. A client that shakes hands leaves that to the server.
     fn ends_below_first(&self) -> bool {
         let waits =
@@ -189,7 +195,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         let ends = self.features.contains(Features::CLOSE_WRITE | Features::SHUTDOWN);
         let facts = self.facts.load();
         let ended = match self.ending {
-            Ending::ClosingHandshake { .. } => facts.contains(Facts::READ_DONE),
+            Ending::ClosingHandshake { .. } => facts.contains(Facts::READ_DONE | Facts::SHAKES_HANDS),
             Ending::Below | Ending::Own => facts.contains(Facts::ENDED),
         };
         ends && (ended || facts.contains(Facts::REFUSED)) && !facts.intersects(Facts::SHUT_READ | Facts::SILENT)

@@ -95,6 +95,14 @@ pub trait Decoder: Send + 'static {
     /// # Errors
     /// [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof) if the protocol does not allow its stream to end here.
     fn end(&mut self, left: usize) -> Result<()>;
+
+    /// Whether the peer will send something by itself, whatever its program does, and none of that has come yet: session tickets, say.
+    /// `close` waits for it within the linger, or for the peer's end: what reaches a socket that is gone makes the kernel reset
+    /// the connection, and what the peer has yet to read is lost then. Asked between calls. The default is a protocol in which nothing is
+    /// sent unasked.
+    fn owed(&self) -> bool {
+        false
+    }
 }
 
 /// What one decoding step did.

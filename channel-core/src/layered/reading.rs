@@ -380,6 +380,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             self.input.shrink(FEW);
             core.facts.set(Facts::SHAKES_HANDS, matches!(core.ending, Ending::ClosingHandshake { .. }));
             opens(core);
+            core.post_replies(); // as far as they go now
         }
         Ok(())
     }
@@ -390,7 +391,10 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             let detail = "a handshake message is longer than Limits::input_bytes";
             let error = Error::new(ErrorKind::LimitExceeded, core.layer, detail);
             if let Phase::Opening(handshake) = &mut self.phase {
-                let ((), _) = core.with_out(|out| handshake.abort(&error, out));
+                let ((), _) = core.with_out(|out| {
+                    handshake.abort(&error, out);
+                    core.facts.set(Facts::REFUSED, !out.is_empty());
+                });
             }
             return Err(self.fail_handshake(core, error));
         }
@@ -431,6 +435,14 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             None => Err(Error::WOULD_BLOCK),
             Some(End::Failed(error)) if error.kind() != ErrorKind::Refused => Err(error.clone()),
             Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether the peer is about to send something although its program says nothing.
+    pub(super) fn is_owed(&self) -> bool {
+        match &self.phase {
+            Phase::Open(decoder) => self.end.is_none() && decoder.owed(),
+            _ => false,
         }
     }
 

@@ -44,8 +44,11 @@ impl LoopHandle {
         let future = ListedFuture { future: Some(Box::pin(future)), _listed: listed };
         let inbox = Arc::clone(&self.inbox);
         let (task, handle) = async_task::spawn(future, move |task| inbox.push(Work::Task(task)));
-        self.inbox.list_task(id, task.waker());
-        task.schedule();
+        if self.inbox.list_task(id, task.waker()) {
+            task.schedule();
+        } else {
+            drop(task); // which cancels it
+        }
         Task(handle.fallible())
     }
 }

@@ -70,7 +70,8 @@ impl Inbox {
     /// Leaves `work` for the loop; it is dropped if the loop is gone.
     pub(super) fn push(&self, work: Work) {
         let mut state = self.lock();
-        if state.closed && !state.draining {
+        // A task that is cancelled comes once more. Of those there are only so many.
+        if state.closed && !(state.draining && matches!(work, Work::Task(_))) {
             drop(state);
             return;
         }
@@ -182,12 +183,14 @@ impl Inbox {
         state.last_task
     }
 
-    /// Lists a task, unless the loop is gone.
-    pub(super) fn list_task(&self, id: u64, waker: Waker) {
+    /// Lists a task, unless the loop is gone; says whether it did.
+    pub(super) fn list_task(&self, id: u64, waker: Waker) -> bool {
         let mut state = self.lock();
-        if !state.closed {
-            state.tasks.insert(id, waker);
+        if state.closed {
+            return false;
         }
+        state.tasks.insert(id, waker);
+        true
     }
 
     pub(super) fn forget_task(&self, id: u64) {
@@ -202,12 +205,15 @@ impl Inbox {
             return;
         }
         state.draining = true;
-        let (timers, tasks) = (mem::take(&mut state.timers), mem::take(&mut state.tasks));
+        let (mut timers, tasks) = (mem::take(&mut state.timers), mem::take(&mut state.tasks));
         drop(state);
         // What is woken comes here to be run. It is dropped below and not in the call that wakes it, which may hold locks of others.
         tasks.into_values().for_each(Waker::wake);
         let mut panics = Panics::default();
-        panics.catch(|| drop(timers)); // without the lock
+        // One by one: a panic while another one unwinds would end the program.
+        while let Some(timer) = timers.pop() {
+            panics.catch(|| drop(timer));
+        }
         while let Some(work) = self.next_or_end() {
             panics.catch(|| drop(work));
         }

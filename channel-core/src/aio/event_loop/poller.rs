@@ -8,7 +8,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use super::{Callback, LAYER, failed};
+use super::{Callback, LAYER, Panics, failed};
 use crate::{Direction, Error, ErrorKind, Result};
 
 /// The handlers of descriptors, and the epoll instance that watches them.
@@ -128,15 +128,20 @@ impl Poller {
     }
 
     /// Clears all handlers, and takes no more.
-    pub(super) fn close(&self) {
+    pub(super) fn close(&self, panics: &mut Panics) {
         let mut table = self.lock();
         table.closed = true;
         let gone = mem::take(&mut table.watched);
         table.count = 0;
         drop(table);
-        for watched in gone.iter().flatten() {
+        for watched in gone.into_iter().flatten() {
             // As where one is cleared; and nobody listens any more.
             let _ = epoll::delete(&self.epoll, &watched.fd);
+            let Watched { read, write, fd, .. } = *watched;
+            // One by one: a panic while another one unwinds would end the program.
+            panics.catch(|| drop(read));
+            panics.catch(|| drop(write));
+            drop(fd);
         }
     }
 
@@ -162,6 +167,9 @@ impl Table {
         let handler = callback.map(|callback| Handler { callback: Arc::clone(callback), batch: self.batch });
         let number = fd.as_raw_fd() as usize;
         if number >= self.watched.len() {
+            if handler.is_none() {
+                return Ok((None, None));
+            }
             self.watched.resize_with(number + 1, || None);
         }
         let place = &mut self.watched[number];

@@ -58,6 +58,13 @@ impl Timers {
         Some(callback)
     }
 
+    /// Takes out any.
+    pub(super) fn pop(&mut self) -> Option<Callback> {
+        let ((_, id), callback) = self.waiting.pop_first().or_else(|| self.due.pop_first())?;
+        self.deadlines.remove(&id);
+        Some(callback)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.deadlines.len()
     }
