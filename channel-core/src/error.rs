@@ -158,6 +158,8 @@ impl Error {
 
     /// An error of `kind` in `layer` (a lower-case noun such as `tls`); `detail` says what happened and what to do.
     ///
+    /// For who writes a layer or a leaf; it is shown as one of the "`layer` channel". A protocol on top of channels has errors of its own.
+    ///
     /// [`ErrorKind::WouldBlock`] gives [`Error::WOULD_BLOCK`] and drops the rest.
     #[must_use]
     pub fn new(kind: ErrorKind, layer: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {

@@ -213,7 +213,10 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
             return Some(format!("the {} channel below cannot: {below}", self.core.inner.layer()));
         }
         if missing.contains(Features::HALF_CLOSE) {
-            return Some(format!("an end of a {} stream asks the peer for its own", self.core.layer));
+            return Some(format!(
+                "an end of a {} stream asks the peer for its own, unless options of the layer say otherwise",
+                self.core.layer
+            ));
         }
         Some(format!(
             "a {} layer carries encoded bytes of one stream, and nothing beside or behind them",

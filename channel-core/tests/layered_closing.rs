@@ -587,3 +587,49 @@ fn close_waits_for_what_the_peer_sends_by_itself_and_no_longer_than_the_linger()
     far.write_all(b"hello").unwrap();
     near.close().unwrap(); // it has come
 }
+
+/// Waits for a peer that says nothing, and tells it so in the end.
+struct Patient;
+
+impl Handshake<Plain, FullStop> for Patient {
+    fn advance(&mut self, _: &mut [u8], _: bool, _: &mut Buffer) -> Result<Advance<Plain, FullStop>> {
+        Ok(Advance::NeedInput { consumed: 0 })
+    }
+
+    fn abort(&mut self, _: &Error, out: &mut Buffer) {
+        out.extend(b"late");
+    }
+
+    fn ending(&self) -> Ending {
+        FullStop.ending()
+    }
+}
+
+#[test]
+fn close_waits_for_no_peer_that_said_nothing_in_the_handshake() {
+    watchdog::run("a silent peer", || {
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let (handshake, linger) = (Duration::from_millis(1), Duration::from_secs(1000));
+        let near = Layered::with_handshake(
+            "patient",
+            Box::new(near),
+            Box::new(Patient),
+            Limits { handshake, linger, ..Limits::default() },
+        );
+        assert_eq!(near.handshake().unwrap_err().kind(), ErrorKind::TimedOut);
+        near.close().unwrap();
+        far.read_all(&mut [0; 4]).unwrap();
+        assert_eq!(far.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_task_may_close_by_a_deadline_of_its_own() {
+    let (near, _far) = MemoryChannel::pair_with_capacity(4).unwrap();
+    let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+    let near = Layered::open("full stop", Box::new(near), Plain, FullStop, limits);
+    near.write_all(b"full").unwrap();
+    let near = AioChannel::new(near);
+    let closed = EventLoop::new().unwrap().block_on(near.close_by(Instant::now() + Duration::from_millis(5)));
+    assert!(closed.unwrap().unwrap_err().is_timed_out());
+}

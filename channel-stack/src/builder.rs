@@ -53,6 +53,9 @@ impl ClientStack {
     ///
     /// Does no I/O. [`Channel::handshake`] on what it returns opens every layer, the lowest first.
     ///
+    /// A layer of your own ([`engine`](channel_core::engine)) goes on top by hand, over what this returns, and under the others as `inner`. Of a
+    /// stack the linger of the top counts: give it the same limits.
+    ///
     /// # Errors
     /// [`InvalidInput`](channel_core::ErrorKind::InvalidInput) for a server name or options that could not be sent; `inner` is
     /// dropped then.
@@ -117,6 +120,9 @@ impl ServerStack {
     /// Puts the layers over `inner` and returns the top one, or `inner` itself if there are none.
     ///
     /// Does no I/O. [`Channel::handshake`] on what it returns opens every layer, the lowest first.
+    ///
+    /// A layer of your own ([`engine`](channel_core::engine)) goes on top by hand, over what this returns, and under the others as `inner`. Of a
+    /// stack the linger of the top counts: give it the same limits.
     ///
     /// # Errors
     /// What the TLS library says against the credentials, and [`InvalidInput`](channel_core::ErrorKind::InvalidInput) for options

@@ -33,8 +33,8 @@ pub enum Role {
 ///
 /// The two Close frames are a handshake (RFC 6455 §5.5.1, §7.1.1): behind ours the layers below stay open and reading goes on until the peer's
 /// has come, or nothing has for [`Limits::linger`] \[E5\]; then a server ends them, and a client waits for the server to do so. `close` waits for all of
-/// that, within the linger, and says [`TimedOut`](ErrorKind::TimedOut) where the peer's Close did not come \[S7\]. With `half_close` in the options of
-/// both ends there is no such handshake: each Close ends its own direction ([`Features::HALF_CLOSE`](channel_core::Features::HALF_CLOSE)) \[E4\].
+/// that, within the linger, and says [`TimedOut`](ErrorKind::TimedOut) where the peer's Close did not come \[S7\]. With `half_close` in its options
+/// an end asks for nothing: its Close ends its own direction ([`Features::HALF_CLOSE`](channel_core::Features::HALF_CLOSE)) \[E4\].
 ///
 /// # Errors
 /// A peer that breaks a rule of RFC 6455 §5 gets a Close frame with the proper code (1002, 1003, 1007, 1009), and reads and writes

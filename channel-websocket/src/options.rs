@@ -73,8 +73,9 @@ impl ClientOptions {
     /// Whether an end of our stream leaves the other direction open for as long as the peer likes
     /// ([`Features::HALF_CLOSE`](channel_core::Features::HALF_CLOSE)), as TLS and TCP have it. Default: no.
     ///
-    /// RFC 6455 knows no such thing: its Close frames ask for each other. Choose it where both ends are channels of this kind, and no proxy that
-    /// reads WebSocket stands between them: the end of TCP then follows right behind our Close.
+    /// RFC 6455 knows no such thing: its Close frames ask for each other. It changes how this end behaves, and is not negotiated: choose it at
+    /// the end that is first to [`close_write`](channel_core::Channel::close_write), where the other end goes on behind our Close, as
+    /// channels of this kind do, and no proxy that reads WebSocket stands between: the end of TCP follows right behind our Close.
     #[must_use]
     pub fn half_close(mut self, half_close: bool) -> Self {
         self.half_close = half_close;
@@ -189,8 +190,9 @@ impl ServerOptions {
     /// Whether an end of our stream leaves the other direction open for as long as the peer likes
     /// ([`Features::HALF_CLOSE`](channel_core::Features::HALF_CLOSE)), as TLS and TCP have it. Default: no.
     ///
-    /// RFC 6455 knows no such thing: its Close frames ask for each other. Choose it where both ends are channels of this kind, and no proxy that
-    /// reads WebSocket stands between them: the end of TCP then follows right behind our Close.
+    /// RFC 6455 knows no such thing: its Close frames ask for each other. It changes how this end behaves, and is not negotiated: choose it at
+    /// the end that is first to [`close_write`](channel_core::Channel::close_write), where the other end goes on behind our Close, as
+    /// channels of this kind do, and no proxy that reads WebSocket stands between: the end of TCP follows right behind our Close.
     #[must_use]
     pub fn half_close(mut self, half_close: bool) -> Self {
         self.half_close = half_close;

@@ -339,7 +339,7 @@ impl AioChannel {
                     ready!(self.shared.poll_ready(&mut Waiter::poll_after_attempt(calls), cx, direction))?;
                 }
                 done => {
-                    waits.leave_polls(cx.waker());
+                    waits.leave_polls();
                     return Poll::Ready(done);
                 }
             }
@@ -522,7 +522,19 @@ impl AioChannel {
     /// # Cancel safety
     /// Cancel safe. One that was dropped has begun to close all the same; another call, or dropping the channel, ends it.
     pub async fn close(&self) -> Result<()> {
-        let closer = Closer::new(&self.shared);
+        let closer = Closer::new(&self.shared, None);
+        poll_fn(|cx| closer.poll(cx)).await
+    }
+
+    /// As [`close`](Self::close), by `deadline` instead of the linger; see [`Channel::close_by`].
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    /// As [`close`](Self::close).
+    pub async fn close_by(&self, deadline: Instant) -> Result<()> {
+        let closer = Closer::new(&self.shared, Some(deadline));
         poll_fn(|cx| closer.poll(cx)).await
     }
 }

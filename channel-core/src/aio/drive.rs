@@ -15,17 +15,20 @@ use crate::{Channel, Direction, Error, Result};
 pub(super) struct Closer<'a> {
     shared: &'a Shared,
     waits: Arc<Waits>,
+    deadline: Option<Instant>,
 }
 
 impl<'a> Closer<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
+    /// By `deadline`, or within the linger.
+    pub(super) fn new(shared: &'a Shared, deadline: Option<Instant>) -> Self {
         let waits = Arc::new(Waits::new(Event::Close));
         shared.closers().push(Arc::clone(&waits));
-        Self { shared, waits }
+        Self { shared, waits, deadline }
     }
 
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        match self.shared.channel.close() {
+        let channel = &self.shared.channel;
+        match self.deadline.map_or_else(|| channel.close(), |deadline| channel.close_by(deadline)) {
             Err(error) if error.is_would_block() => {}
             closed => return Poll::Ready(closed),
         }

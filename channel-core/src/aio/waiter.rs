@@ -261,16 +261,15 @@ impl Waits {
         waiter.place = 0;
     }
 
-    /// Gives up the place of one who polls, if it is that of `waker`'s task: somebody else may wait there, whom nobody else would wake.
+    /// Gives up the place of those who poll. Whoever waits there, another task or this one in another call, comes again.
     #[cfg(any(feature = "tokio", feature = "futures-io"))]
-    pub(super) fn leave_polls(&self, waker: &Waker) {
+    pub(super) fn leave_polls(&self) {
         let Some(state) = self.state.get() else { return };
         let mut state = lock(state);
-        if !state.polls || state.waker.as_ref().is_some_and(|known| !known.will_wake(waker)) {
-            return;
+        if state.polls {
+            state.waiter = 0;
+            wake(state);
         }
-        state.waiter = 0;
-        wake(state); // the same task may wait for another call in this direction
     }
 
     /// Wakes whoever waits, to look again.

@@ -239,17 +239,17 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         // What is known of how the peer ended is worse than that it did not take our own end, or a reply.
         let known = asked && matches!(&peer_ended, Err(error) if !error.is_would_block());
         let result = match ended {
-            _ if late && (lost || (unsent && !known)) => {
-                timed_out("the peer did not take our output in the time that close has (Limits::linger)")
-            }
+            _ if late && (lost || (unsent && !known)) => timed_out(
+                "the peer did not take our output in the time that close has (Limits::linger, or the deadline of close_by)",
+            ),
             Err(error) if lost => Err(error),
             Ok(()) if lost => {
                 let detail = "output that was taken could not be sent";
                 Err(self.annotate(Error::new(ErrorKind::BrokenPipe, self.layer, detail), "close"))
             }
-            _ if asked && matches!(&peer_ended, Err(error) if error.is_would_block()) => {
-                timed_out("the peer did not answer our end in the time that close has (Limits::linger)")
-            }
+            _ if asked && matches!(&peer_ended, Err(error) if error.is_would_block()) => timed_out(
+                "the peer did not answer our end in the time that close has (Limits::linger, or the deadline of close_by)",
+            ),
             _ if asked => peer_ended.and(below),
             // Nothing of the caller's was lost: the peer was gone before our goodbye.
             _ => below,
@@ -263,7 +263,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             Err(error) if error.is_would_block() => {
                 // A channel of somebody else's that takes its time all the same: it is cut off, and goes when it is dropped.
                 let _ = self.inner.shutdown(Shutdown::Both);
-                let detail = "the channel below was not closed in the time that close has (Limits::linger)";
+                let detail = "the channel below was not closed in the time that close has (Limits::linger, or the deadline of close_by)";
                 Err(self.annotate(Error::new(ErrorKind::TimedOut, self.layer, detail), "close"))
             }
             closed => closed,

@@ -17,14 +17,17 @@ use crate::{Buffer, Result};
 /// [`finish`](Encoder::finish) gives, and what [`Channel::close`](crate::Channel::close) waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It has no end of its own: a stream ends where that of the channel below does.
+    /// It has no end of its own: a stream ends where that of the channel below does, and `close_write` ends that at once, whatever
+    /// [`finish`](Encoder::finish) sends.
     Below,
-    /// Each direction has an end of its own, which says nothing of the other, as the close_notify of TLS (RFC 8446 §6.1).
+    /// Each direction has an end of its own, which says nothing of the other, as the close_notify of TLS (RFC 8446 §6.1). Over a channel
+    /// without [`HALF_CLOSE`](crate::Features::HALF_CLOSE) that stays open until both directions have ended.
     Own,
     /// One end asks for the other, as the Close frames of WebSocket do (RFC 6455 §5.5.1, §7.1.1): the channel below is ended when both are
     /// through, and not right behind ours.
     ClosingHandshake {
-        /// Whether this side then ends the channel below, rather than waiting for the peer to do so: the server.
+        /// Whether this side then ends the channel below, rather than waiting for the peer to do so: the server, by custom. Where neither
+        /// side does, every `close` costs a linger.
         ends_below: bool,
     },
 }
@@ -47,7 +50,8 @@ pub trait Handshake<D, E>: Send + 'static {
     /// peer in its protocol.
     fn abort(&mut self, cause: &crate::Error, out: &mut Buffer);
 
-    /// What the encoder that it yields says; known from the start, for features are. The default is [`Ending::Below`].
+    /// What [`ending`](Encoder::ending) of the encoder that it yields says; known from the start, for features are. A layer that has a
+    /// handshake goes by this one, and builds with debug assertions panic where the two differ. The default is [`Ending::Below`].
     fn ending(&self) -> Ending {
         Ending::Below
     }

@@ -373,6 +373,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         core.facts.set(Facts::LEAVING, false);
         if let Phase::Leaving(halves) = std::mem::replace(&mut self.phase, Phase::Failed) {
             let (decoder, encoder) = *halves;
+            debug_assert_eq!(encoder.ending(), core.ending, "the ending of the handshake and of its encoder");
             self.phase = Phase::Open(decoder);
             self.more = true;
             core.install(encoder);
