@@ -247,7 +247,9 @@ mod tests {
             return; // they are in it already: this is the copy that is planted
         }
         let tree = Tree::uncopied(&root);
-        let plants = own::read(&root.join("integration-tests/plants")).expect("plants");
+        let beds = root.join("integration-tests/plants");
+        own::read_reasons(&beds).expect("reasons");
+        let plants = own::read(&beds).expect("plants");
         Field::new(&tree).add_own(plants).expect("plants that apply");
     }
 }

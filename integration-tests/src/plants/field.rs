@@ -197,7 +197,10 @@ impl<'a> Field<'a> {
     fn blame(&self, compiled: &Compiled, planted: &BTreeMap<String, Switched>) -> Result<BTreeSet<usize>, Failure> {
         let mut blamed = BTreeSet::new();
         for complaint in &compiled.complaints {
-            let culprit = complaint.places.iter().find_map(|(file, place)| planted.get(file)?.blame(place));
+            let told = |blame: fn(&Switched, &Place) -> Option<usize>| {
+                complaint.places.iter().find_map(|(file, place)| blame(planted.get(file)?, place))
+            };
+            let culprit = told(Switched::blame).or_else(|| told(Switched::blame_arm));
             let Some(number) = culprit else {
                 let (file, place) = complaint.places.first().cloned().unwrap_or_default();
                 return Err(format!("{file}, bytes {place:?}: {}, and no plant is near", complaint.message).into());

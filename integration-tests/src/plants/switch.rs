@@ -48,9 +48,12 @@ impl Switch {
 
     /// Passes over the match arm that has the pattern at `place` and no guard.
     pub(super) fn no_arm(number: usize, place: Place) -> Self {
-        Self { number, place, before: String::new(), after: format!(" if !{}", asks(number)) }
+        Self { number, place, before: String::new(), after: format!("{NO_ARM}{}", asks(number)) }
     }
 }
+
+/// Begins the guard of an arm that is passed over.
+const NO_ARM: &str = " if !";
 
 fn asks(number: usize) -> String {
     format!("crate::{MODULE}::on({number})")
@@ -74,6 +77,15 @@ impl Switched {
         let around = self.regions.iter().filter(|(_, whole, _)| holds(whole, place));
         let smallest = |(_, whole, _): &&(usize, Place, Vec<Place>)| whole.len();
         own.min_by_key(smallest).or_else(|| around.min_by_key(smallest)).map(|(number, ..)| *number)
+    }
+
+    /// The plant that passes over an arm of the match that begins at `place`: without that arm the compiler says of the match itself that it
+    /// is not exhaustive.
+    pub(super) fn blame_arm(&self, place: &Place) -> Option<usize> {
+        let passes_over = |own: &Place| self.text.get(own.clone()).is_some_and(|own| own.starts_with(NO_ARM));
+        let behind =
+            self.regions.iter().filter(|(_, whole, own)| whole.start >= place.end && own.iter().any(passes_over));
+        behind.min_by_key(|(_, whole, _)| whole.start).map(|(number, ..)| *number)
     }
 }
 
@@ -216,6 +228,17 @@ mod tests {
         assert_eq!(blame("c()"), Some(1));
         assert_eq!(blame("b()"), Some(0));
         assert_eq!(blame("fn a"), None);
+    }
+
+    #[test]
+    fn a_match_without_one_of_its_arms_is_the_fault_of_who_passes_over_that() {
+        let text = "fn a() { match b { Ok(1) => c(), Ok(_) => d(), Err(_) => {} } }";
+        let source = Source::parse(text.to_owned()).unwrap();
+        let call = Switch::replace(0, &source, place(text, "c()"), "e()").unwrap();
+        let arm = Switch::no_arm(1, place(text, "Ok(_)"));
+        let switched = insert(text, &[call, arm]).unwrap();
+        let scrutinee = place(&switched.text, "b");
+        assert_eq!((switched.blame(&scrutinee), switched.blame_arm(&scrutinee)), (None, Some(1)));
     }
 
     #[test]
