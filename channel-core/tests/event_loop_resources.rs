@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use channel_core::{
     AioChange, AioChannel, AioContext, AioHandler, Callback, Channel, ChannelExt, Condition, Direction, ErrorKind,
-    EventLoop, MemoryChannel,
+    EventLoop, LoopHandle, MemoryChannel,
 };
 use channel_testkit::{child, fds, watchdog};
 use rustix::event::{EventfdFlags, eventfd};
@@ -344,4 +344,42 @@ fn things_that_panic_when_they_are_dropped_do_not_end_the_program_with_their_loo
         assert!(ended.is_err(), "the first of the panics goes on");
         assert!(fds.iter().all(|fd| Arc::strong_count(fd) == 1));
     });
+}
+
+#[test]
+fn timers_that_ran_leave_nothing() {
+    let event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle();
+    let idle = format!("{handle:?}");
+    for _ in 0..10 {
+        handle.set_timer(Instant::now(), Box::new(|| ()));
+    }
+    assert_ne!(format!("{handle:?}"), idle);
+    while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+    assert_eq!(format!("{handle:?}"), idle);
+}
+
+#[test]
+fn what_is_scheduled_while_a_loop_ends_is_dropped_at_once() {
+    /// Schedules when it is dropped, and tells how many hold what that held when the call is over.
+    struct Late(Arc<LoopHandle>, mpsc::Sender<usize>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let held = Arc::new(());
+            let guard = Arc::clone(&held);
+            self.0.schedule(Box::new(move || drop(guard)));
+            self.1.send(Arc::strong_count(&held)).unwrap();
+        }
+    }
+    let (tell, told) = mpsc::channel();
+    let event_loop = EventLoop::new().unwrap();
+    let late = Late(event_loop.handle(), tell);
+    let waits = async move {
+        let _late = late;
+        std::future::pending::<()>().await;
+    };
+    event_loop.spawn(waits).detach();
+    event_loop.run_once(Some(Duration::ZERO)).unwrap();
+    drop(event_loop);
+    assert_eq!(told.recv().unwrap(), 1);
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io::IoSliceMut;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -13,7 +14,8 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use channel_core::{
-    AioChannel, AioContext, Callback, Direction, ErrorKind, EventLoop, LoopHandle, MemoryChannel, Task,
+    AioChannel, AioContext, Callback, ChannelExt, Direction, ErrorKind, EventLoop, LoopHandle, MemoryChannel,
+    ReadFlags, Task,
 };
 use channel_testkit::{child, watchdog};
 use rustix::event::{EventfdFlags, eventfd};
@@ -469,4 +471,23 @@ fn a_handler_whose_last_hold_panics_when_it_is_dropped_takes_no_turn_from_others
     event_loop.handle().set_timer(Instant::now(), Box::new(move || runs.store(true, Ordering::SeqCst)));
     catch_unwind(AssertUnwindSafe(|| event_loop.run_once(None))).unwrap_err();
     assert!(ran.load(Ordering::SeqCst), "the timer had its turn");
+}
+
+#[test]
+fn a_task_reads_into_several_buffers_and_waits_only_if_it_may() {
+    with_loop("readv_full", |event_loop| {
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let near = AioChannel::new(near);
+        let (mut first, mut second) = ([0; 2], [0; 8]);
+        let mut bufs = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+        let at_once = event_loop.block_on(near.readv_full(&mut bufs, None, ReadFlags::DONT_WAIT)).unwrap();
+        assert!(at_once.unwrap_err().is_would_block());
+        let read = event_loop.block_on(async {
+            let says = event_loop.spawn(async move { far.write_all(b"hello").map(|()| far) });
+            let count = near.readv_full(&mut bufs, None, ReadFlags::empty()).await;
+            says.await.and_then(|said| said).and(count)
+        });
+        assert_eq!(read.unwrap().unwrap(), 5);
+        assert_eq!((&first, &second[..3]), (b"he", &b"llo"[..]));
+    });
 }

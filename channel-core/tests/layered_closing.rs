@@ -20,7 +20,7 @@ use channel_core::{
     Layered, Limits, MemoryChannel, Result, WriteFlags,
 };
 use channel_testkit::asleep::asleep;
-use channel_testkit::{child, watchdog};
+use channel_testkit::{adverse, child, watchdog};
 use odd::{ending_when_read, endless, unclosing};
 use support::{FullStop, Plain, plain};
 
@@ -90,7 +90,29 @@ fn a_layer_that_was_closed_holds_no_buffers_though_it_is_kept() {
             near.close().unwrap();
             near
         });
+        assert_none_holds_a_buffer(|| {
+            let (near, far) = MemoryChannel::pair_with_capacity(64 << 10).unwrap();
+            let near = Layered::open("unfinished", Box::new(near), Unfinished, Plain, Limits::default());
+            near.set_blocking(false);
+            far.write_all(&[7; 40 << 10]).unwrap();
+            assert!(near.read(&mut [0]).unwrap_err().is_would_block());
+            near.close().unwrap();
+            near
+        });
     });
+}
+
+/// Waits for the rest of a unit that is longer than anything.
+struct Unfinished;
+
+impl Decoder for Unfinished {
+    fn decode(&mut self, _: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
+        Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Gives one byte at a time, and tells the end with the last.
@@ -632,4 +654,58 @@ fn a_task_may_close_by_a_deadline_of_its_own() {
     let near = AioChannel::new(near);
     let closed = EventLoop::new().unwrap().block_on(near.close_by(Instant::now() + Duration::from_millis(5)));
     assert!(closed.unwrap().unwrap_err().is_timed_out());
+}
+
+#[test]
+fn close_takes_what_comes_while_it_waits_for_room_also_behind_the_end() {
+    for first in ["", "."] {
+        watchdog::run("a peer that writes before it reads", || {
+            let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+            let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+            let near = Layered::open("full stop", Box::new(near), FullStop, FullStop, limits);
+            near.write_all(b"full").unwrap();
+            let peer = thread::spawn(move || {
+                far.write_all(first.as_bytes())?;
+                far.write_all(&[b'x'; 100])?;
+                far.write_all(b".")?;
+                let mut heard = [0; 5];
+                far.read_all(&mut heard)?;
+                far.close().map(|()| heard)
+            });
+            near.close().unwrap();
+            assert_eq!(&peer.join().unwrap().unwrap(), b"full.");
+        });
+    }
+}
+
+#[test]
+fn two_who_close_let_each_other_sleep() {
+    watchdog::run("two closers", || {
+        let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+        let (near, log) = adverse::record(Box::new(near));
+        let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+        let near = Layered::open("full stop", Box::new(near), Plain, FullStop, limits);
+        near.write_all(b"full").unwrap();
+        thread::scope(|scope| {
+            let closers = [(); 2].map(|()| asleep(scope, || near.close()));
+            let before = log.of("writev_full").len();
+            thread::sleep(Duration::from_millis(50)); // for as long as they would spin
+            let calls = log.of("writev_full").len() - before;
+            far.read_all(&mut [0; 5]).unwrap();
+            far.close().unwrap();
+            closers.into_iter().for_each(|closer| closer.join().unwrap().unwrap());
+            assert!(calls < 20, "{calls} attempts, and nothing happened");
+        });
+    });
+}
+
+#[test]
+fn who_closes_before_the_handshake_waits_for_the_channel_below_no_longer_than_the_linger() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let limits = Limits { linger: Duration::from_millis(20), ..Limits::default() };
+    let near = Layered::with_handshake("patient", Box::new(unclosing(Box::new(near))), Box::new(Patient), limits);
+    near.set_blocking(false);
+    assert!(near.close().unwrap_err().is_would_block(), "there is time left");
+    near.set_blocking(true);
+    assert_eq!(near.close().unwrap_err().kind(), ErrorKind::TimedOut);
 }

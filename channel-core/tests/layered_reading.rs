@@ -9,6 +9,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
 use channel_core::{Channel, ChannelExt, Direction, ErrorKind, Layered, Limits, MemoryChannel, ReadFlags, Result};
+use channel_testkit::watchdog;
 use odd::endless;
 use support::{Empties, Plain};
 
@@ -143,4 +144,27 @@ fn a_call_whose_turn_is_over_reads_no_further() {
     assert!(near.read(&mut [0]).unwrap_err().is_would_block());
     assert_eq!(log.of("readv_full").len(), 1);
     assert!(near.readiness(Direction::Read).is_ready(), "there is more");
+}
+
+/// Has no units, and finds plaintext in nothing.
+struct Sieve;
+
+impl Decoder for Sieve {
+    fn decode(&mut self, input: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
+        Ok(Decoded { consumed: input.len(), stopped: Stopped::NeedInput, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_peer_that_never_stops_sending_nothing_gives_others_their_turn() {
+    watchdog::run("nothing without end", || {
+        let (near, _far) = MemoryChannel::pair().unwrap();
+        let near = Layered::open("sieve", Box::new(endless(Box::new(near))), Sieve, Plain, Limits::default());
+        near.set_blocking(false);
+        assert!(near.read(&mut [0]).unwrap_err().is_would_block());
+    });
 }

@@ -493,3 +493,20 @@ fn tasks_of_two_loops_do_not_spin_while_descriptors_are_short() {
         });
     });
 }
+
+#[test]
+fn a_future_that_is_dropped_gives_the_listener_to_others_though_its_loop_stands_still() {
+    watchdog::run("a loop that stands still", || {
+        let listener = Arc::new(AioListener::new(SocketListener::bind(&any_port()).unwrap()));
+        let (runs, stands) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
+        let accepting = Arc::clone(&listener);
+        let task = runs.spawn(async move { accepting.accept().await.map(drop) });
+        runs.run_once(Some(Duration::ZERO)).unwrap();
+        let mut left = Box::pin(listener.accept());
+        let polled = poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx).is_pending()));
+        assert!(stands.block_on(polled).unwrap()); // it came last: connections are told there
+        drop(left);
+        let _peer = SocketChannel::connect(listener.listener().local_address()).unwrap();
+        runs.block_on(task).unwrap().unwrap().unwrap();
+    });
+}

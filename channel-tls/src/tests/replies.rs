@@ -29,3 +29,16 @@ fn tickets_that_wait_to_be_sent_are_told_until_they_are_sent() {
     assert_ne!(ours.sends(), b"");
     assert!(!told(&mut ours), "nothing waits any more");
 }
+
+#[test]
+fn our_end_goes_behind_the_replies_that_wait() {
+    let authority = Authority::new();
+    let mut ours = Ours::server(&authority.server(ProtocolVersion::TLSv1_3));
+    let mut peer = buffered_client(authority.client(ProtocolVersion::TLSv1_3));
+    ours.receives(&from_peer(&mut peer)).unwrap();
+    let finished = to_peer(&mut peer, &ours.sends()).unwrap();
+    ours.receives(&finished).unwrap();
+    ours.finishes().unwrap(); // and the tickets wait
+    to_peer(&mut peer, &ours.sends()).unwrap();
+    assert!(peer.process_new_packets().unwrap().peer_has_closed());
+}
