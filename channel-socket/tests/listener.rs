@@ -419,20 +419,28 @@ fn a_task_that_leaves_with_its_loop_leaves_the_listener_to_those_of_other_loops(
 }
 
 #[test]
-fn a_loop_that_ends_gives_the_listener_to_the_tasks_of_others_though_a_future_of_its_own_lives_on() {
-    watchdog::run("a loop that ends and leaves a future", || {
-        let listener = Arc::new(AioListener::new(SocketListener::bind(&any_port()).unwrap()));
-        let (stays, ends) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
-        let accepting = Arc::clone(&listener);
-        let task = stays.spawn(async move { accepting.accept().await.map(drop) });
-        stays.run_once(Some(Duration::ZERO)).unwrap();
-        let mut left = Box::pin(listener.accept());
-        let polled = poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx).is_pending()));
-        assert!(ends.block_on(polled).unwrap());
-        drop(ends);
-        let _peer = SocketChannel::connect(listener.listener().local_address()).unwrap();
-        stays.block_on(task).unwrap().unwrap().unwrap();
-    });
+fn a_loop_or_a_future_that_goes_gives_the_listener_to_the_tasks_of_others() {
+    for loop_goes in [true, false] {
+        watchdog::run("a loop ends, or stands still without its future", || {
+            let listener = Arc::new(AioListener::new(SocketListener::bind(&any_port()).unwrap()));
+            let (stays, other) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
+            let accepting = Arc::clone(&listener);
+            let task = stays.spawn(async move { accepting.accept().await.map(drop) });
+            stays.run_once(Some(Duration::ZERO)).unwrap();
+            let mut waits = Box::pin(listener.accept());
+            let polled = poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending()));
+            assert!(other.block_on(polled).unwrap()); // it came last: connections are told there
+            let _left = if loop_goes {
+                drop(other);
+                (None, Some(waits))
+            } else {
+                drop(waits);
+                (Some(other), None)
+            };
+            let _peer = SocketChannel::connect(listener.listener().local_address()).unwrap();
+            stays.block_on(task).unwrap().unwrap().unwrap();
+        });
+    }
 }
 
 /// Runs `test` in a process that gets no more descriptors.
@@ -491,22 +499,5 @@ fn tasks_of_two_loops_do_not_spin_while_descriptors_are_short() {
             let failed = failed.load(Ordering::Relaxed);
             assert!(failed <= 10 && ran <= 100, "{failed} attempts and {ran} callbacks in a third of a second");
         });
-    });
-}
-
-#[test]
-fn a_future_that_is_dropped_gives_the_listener_to_others_though_its_loop_stands_still() {
-    watchdog::run("a loop that stands still", || {
-        let listener = Arc::new(AioListener::new(SocketListener::bind(&any_port()).unwrap()));
-        let (runs, stands) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
-        let accepting = Arc::clone(&listener);
-        let task = runs.spawn(async move { accepting.accept().await.map(drop) });
-        runs.run_once(Some(Duration::ZERO)).unwrap();
-        let mut left = Box::pin(listener.accept());
-        let polled = poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx).is_pending()));
-        assert!(stands.block_on(polled).unwrap()); // it came last: connections are told there
-        drop(left);
-        let _peer = SocketChannel::connect(listener.listener().local_address()).unwrap();
-        runs.block_on(task).unwrap().unwrap().unwrap();
     });
 }

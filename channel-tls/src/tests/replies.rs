@@ -17,14 +17,20 @@ fn told(ours: &mut Ours) -> bool {
     ours.open.as_mut().unwrap().0.decode(&mut [], &mut sink).unwrap().reply
 }
 
-#[test]
-fn tickets_that_wait_to_be_sent_are_told_until_they_are_sent() {
+/// Our server, open, and its client.
+fn with_tickets_to_send() -> (Ours, rustls::Connection) {
     let authority = Authority::new();
     let mut ours = Ours::server(&authority.server(ProtocolVersion::TLSv1_3));
     let mut peer = buffered_client(authority.client(ProtocolVersion::TLSv1_3));
     ours.receives(&from_peer(&mut peer)).unwrap();
     let finished = to_peer(&mut peer, &ours.sends()).unwrap();
     ours.receives(&finished).unwrap();
+    (ours, peer)
+}
+
+#[test]
+fn tickets_that_wait_to_be_sent_are_told_until_they_are_sent() {
+    let (mut ours, _peer) = with_tickets_to_send();
     assert!(told(&mut ours), "the tickets wait");
     assert_ne!(ours.sends(), b"");
     assert!(!told(&mut ours), "nothing waits any more");
@@ -32,12 +38,7 @@ fn tickets_that_wait_to_be_sent_are_told_until_they_are_sent() {
 
 #[test]
 fn our_end_goes_behind_the_replies_that_wait() {
-    let authority = Authority::new();
-    let mut ours = Ours::server(&authority.server(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_client(authority.client(ProtocolVersion::TLSv1_3));
-    ours.receives(&from_peer(&mut peer)).unwrap();
-    let finished = to_peer(&mut peer, &ours.sends()).unwrap();
-    ours.receives(&finished).unwrap();
+    let (mut ours, mut peer) = with_tickets_to_send();
     ours.finishes().unwrap(); // and the tickets wait
     to_peer(&mut peer, &ours.sends()).unwrap();
     assert!(peer.process_new_packets().unwrap().peer_has_closed());
