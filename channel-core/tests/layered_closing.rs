@@ -20,7 +20,7 @@ use channel_core::{
     Layered, Limits, MemoryChannel, Result, WriteFlags,
 };
 use channel_testkit::asleep::asleep;
-use channel_testkit::{adverse, child, watchdog};
+use channel_testkit::{child, watchdog};
 use odd::{ending_when_read, endless, unclosing};
 use support::{FullStop, Plain, plain};
 
@@ -676,27 +676,6 @@ fn close_takes_what_comes_while_it_waits_for_room_also_behind_the_end() {
             assert_eq!(&peer.join().unwrap().unwrap(), b"full.");
         });
     }
-}
-
-#[test]
-fn two_who_close_let_each_other_sleep() {
-    watchdog::run("two closers", || {
-        let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
-        let (near, log) = adverse::record(Box::new(near));
-        let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
-        let near = Layered::open("full stop", Box::new(near), Plain, FullStop, limits);
-        near.write_all(b"full").unwrap();
-        thread::scope(|scope| {
-            let closers = [(); 2].map(|()| asleep(scope, || near.close()));
-            let before = log.of("writev_full").len();
-            thread::sleep(Duration::from_millis(50)); // for as long as they would spin
-            let calls = log.of("writev_full").len() - before;
-            far.read_all(&mut [0; 5]).unwrap();
-            far.close().unwrap();
-            closers.into_iter().for_each(|closer| closer.join().unwrap().unwrap());
-            assert!(calls < 20, "{calls} attempts, and nothing happened");
-        });
-    });
 }
 
 #[test]

@@ -23,6 +23,8 @@ use crate::handshake::{Facts, TlsHandshake};
 /// # Endings
 /// [`close_write`](Channel::close_write) sends close_notify, and reading goes on; a peer that ends its stream without one gives
 /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) \[E2\] (RFC 8446 §6.1).
+/// A TLS 1.3 client that has heard nothing since the handshake waits in [`close`](Channel::close), within [`Limits::linger`], for the server's
+/// tickets or its end: tickets that meet a socket which is gone make the kernel reset the connection, and output that is on its way is lost \[S3\].
 ///
 /// # Threads
 /// As every [`Channel`]. Both directions share the session of rustls 0.23, so sealing and opening take turns; waiting never
