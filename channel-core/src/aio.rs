@@ -36,7 +36,7 @@ pub use drive::Ready;
 pub use event_loop::{EventLoop, LoopHandle, Task};
 pub use fd_handlers::FdHandlers;
 pub use handler::{AioChange, AioHandler, Callback, Removed};
-pub use registration::Registration;
+pub use registration::{Callee, Registration};
 #[cfg(feature = "tokio")]
 pub use tokio::TokioContext;
 pub use turn::Turn;

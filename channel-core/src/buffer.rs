@@ -1,5 +1,7 @@
 //! The byte buffer that layers hold bytes in, and the pool its storage comes from.
 
+#![expect(clippy::vec_box, reason = "a piece stays where it is when it changes hands")]
+
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,39 +14,69 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// when it is made, not each time it is used.
 #[derive(Default)]
 pub struct Buffer {
+    /// Behind a pointer: most channels are idle most of the time, and each layer has several of these.
+    piece: Option<Box<Piece>>,
+}
+
+/// Storage, and where in it the bytes are.
+struct Piece {
     storage: Vec<u8>,
     start: usize,
     end: usize,
+}
+
+impl Piece {
+    fn new(storage: Vec<u8>) -> Box<Self> {
+        Box::new(Self { storage, start: 0, end: 0 })
+    }
+
+    fn held(&self) -> &[u8] {
+        &self.storage[self.start..self.end]
+    }
+
+    /// What is behind the bytes.
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.storage[self.end..]
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.room()[..bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
 }
 
 impl Buffer {
     /// An empty buffer without storage.
     #[must_use]
     pub const fn new() -> Self {
-        Self { storage: Vec::new(), start: 0, end: 0 }
+        Self { piece: None }
     }
 
     /// How many bytes it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.end - self.start
+        self.as_slice().len()
     }
 
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.as_slice().is_empty()
     }
 
     /// The bytes.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        &self.storage[self.start..self.end]
+        self.piece.as_ref().map_or(&[], |piece| piece.held())
     }
 
     /// The bytes, to change in place.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.storage[self.start..self.end]
+        self.piece.as_mut().map_or(&mut [], |piece| &mut piece.storage[piece.start..piece.end])
     }
 
     /// Drops `count` bytes at the front.
@@ -53,9 +85,11 @@ impl Buffer {
     /// If it holds fewer.
     pub fn consume(&mut self, count: usize) {
         assert!(count <= self.len(), "consumed {count} of {} bytes", self.len());
-        self.start += count;
-        if self.start == self.end {
-            self.clear();
+        if let Some(piece) = &mut self.piece {
+            piece.start += count;
+            if piece.start == piece.end {
+                piece.clear();
+            }
         }
     }
 
@@ -65,19 +99,22 @@ impl Buffer {
     /// If it holds fewer.
     pub fn truncate_by(&mut self, count: usize) {
         assert!(count <= self.len(), "truncated by {count} of {} bytes", self.len());
-        self.end -= count;
+        if let Some(piece) = &mut self.piece {
+            piece.end -= count;
+        }
     }
 
     /// Drops all bytes and keeps the storage.
     pub fn clear(&mut self) {
-        self.start = 0;
-        self.end = 0;
+        if let Some(piece) = &mut self.piece {
+            piece.clear();
+        }
     }
 
     /// Room for at least `least` more bytes, with whatever was in it before; [`commit`](Self::commit) what is filled in.
     pub fn space(&mut self, least: usize) -> &mut [u8] {
         self.reserve(least);
-        &mut self.storage[self.end..]
+        self.piece.as_mut().map_or(&mut [], |piece| piece.room())
     }
 
     /// Adds the first `count` bytes of the last [`space`](Self::space).
@@ -85,58 +122,75 @@ impl Buffer {
     /// # Panics
     /// If there was not so much.
     pub fn commit(&mut self, count: usize) {
-        assert!(count <= self.storage.len() - self.end, "committed {count} bytes without room");
-        self.end += count;
+        let room = self.piece.as_mut().map_or(0, |piece| piece.room().len());
+        assert!(count <= room, "committed {count} bytes without room");
+        if let Some(piece) = &mut self.piece {
+            piece.end += count;
+        }
     }
 
     /// Adds bytes.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
-        self.storage[self.end..self.end + bytes.len()].copy_from_slice(bytes);
-        self.end += bytes.len();
+        if let Some(piece) = &mut self.piece {
+            piece.add(bytes);
+        }
     }
 
     /// Gives the storage back to the pool, if nothing is held in it.
     pub fn release(&mut self) {
-        if self.is_empty() && !self.storage.is_empty() {
-            pool_give(std::mem::take(&mut self.storage));
-            self.clear();
+        if self.is_empty() {
+            self.replace(None);
         }
     }
 
     /// As [`release`](Self::release); and what is held, if that is no more than `most` bytes, moves to storage of its own size: a peer
     /// that sends one byte of a record and then nothing does not pin a whole piece.
     pub fn shrink(&mut self, most: usize) {
-        if self.is_empty() {
+        let held = self.as_slice();
+        if held.is_empty() {
             self.release();
-        } else if self.len() <= most && self.storage.len() >= STORAGE {
-            let own = self.as_slice().to_vec();
-            self.replace(own);
+        } else if held.len() <= most && self.capacity() >= STORAGE {
+            let mut own = Piece::new(held.to_vec());
+            own.end = held.len();
+            self.replace(Some(own));
         }
     }
 
-    /// Goes on in `storage`, which has what is held in front.
-    fn replace(&mut self, storage: Vec<u8>) {
-        (self.start, self.end) = (0, self.len());
-        pool_give(std::mem::replace(&mut self.storage, storage));
+    /// How long the storage is.
+    fn capacity(&self) -> usize {
+        self.piece.as_ref().map_or(0, |piece| piece.storage.len())
+    }
+
+    /// Goes on in `piece`, which has what is held.
+    fn replace(&mut self, piece: Option<Box<Piece>>) {
+        if let Some(old) = std::mem::replace(&mut self.piece, piece) {
+            pool_give(old);
+        }
     }
 
     fn reserve(&mut self, least: usize) {
-        if self.storage.len() - self.end >= least {
-            return;
+        let has = self.capacity();
+        if let Some(piece) = &mut self.piece {
+            if piece.room().len() >= least {
+                return;
+            }
+            let held = piece.held().len();
+            // What is moved is little, or no more than what was taken out since: a large one that is nearly full grows rather than being moved
+            // for every few bytes.
+            let moves = has == STORAGE || (has > STORAGE && piece.start >= held);
+            if moves && held + least <= has {
+                piece.storage.copy_within(piece.start..piece.end, 0);
+                (piece.start, piece.end) = (0, held);
+                return;
+            }
         }
-        let (has, needed) = (self.storage.len(), self.len() + least);
-        // What is moved is little, or no more than what was taken out since: a large one that is nearly full grows rather than being moved
-        // for every few bytes.
-        let moves = has == STORAGE || (has > STORAGE && self.start >= self.len());
-        if moves && needed <= has {
-            self.storage.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.len());
-            return;
+        let needed = self.len() + least;
+        if needed > 0 {
+            let mut piece = pool_take(if has < STORAGE { needed } else { needed.max(2 * has) });
+            piece.add(self.as_slice());
+            self.replace(Some(piece));
         }
-        let mut storage = pool_take(if has < STORAGE { needed } else { needed.max(2 * has) });
-        storage[..self.len()].copy_from_slice(self.as_slice());
-        self.replace(storage);
     }
 }
 
@@ -149,8 +203,7 @@ impl fmt::Debug for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.clear();
-        self.release();
+        self.replace(None);
     }
 }
 
@@ -165,7 +218,7 @@ const KEPT_BY_THREAD: usize = 2;
 /// How many threads do: at most 8.5 MiB. Programs with more of them, of which most are asleep, share what is kept for all.
 const KEEPING_THREADS: usize = 64;
 
-static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static POOL: Mutex<Vec<Box<Piece>>> = Mutex::new(Vec::new());
 static KEEPING: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -175,7 +228,7 @@ thread_local! {
 /// The pieces that a thread keeps.
 struct Own {
     state: Keeping,
-    pieces: Vec<Vec<u8>>,
+    pieces: Vec<Box<Piece>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -187,8 +240,8 @@ enum Keeping {
 }
 
 impl Own {
-    /// Keeps `storage`, or gives it back to the caller.
-    fn keep(&mut self, storage: Vec<u8>) -> Option<Vec<u8>> {
+    /// Keeps `piece`, or gives it back to the caller.
+    fn keep(&mut self, piece: Box<Piece>) -> Option<Box<Piece>> {
         if self.state == Keeping::Unknown {
             let others = KEEPING.fetch_add(1, Ordering::Relaxed);
             self.state = Keeping::Yes;
@@ -197,11 +250,11 @@ impl Own {
                 self.state = Keeping::No;
             }
         }
-        let keeps = self.state == Keeping::Yes && self.pieces.len() < KEPT_BY_THREAD && storage.len() == STORAGE;
+        let keeps = self.state == Keeping::Yes && self.pieces.len() < KEPT_BY_THREAD && piece.storage.len() == STORAGE;
         if !keeps {
-            return Some(storage);
+            return Some(piece);
         }
-        self.pieces.push(storage);
+        self.pieces.push(piece);
         None
     }
 }
@@ -215,40 +268,41 @@ impl Drop for Own {
     }
 }
 
-fn pool() -> MutexGuard<'static, Vec<Vec<u8>>> {
+fn pool() -> MutexGuard<'static, Vec<Box<Piece>>> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn share(storage: Vec<u8>) {
+fn share(piece: Box<Piece>) {
     let mut pool = pool();
     if pool.len() < KEPT {
-        pool.push(storage);
+        pool.push(piece);
     }
 }
 
-fn pool_take(least: usize) -> Vec<u8> {
+fn pool_take(least: usize) -> Box<Piece> {
     if least <= STORAGE {
         // A thread that is ending has none of its own any more.
         let own = OWN.try_with(|own| own.borrow_mut().pieces.pop()).unwrap_or_default();
-        if let Some(storage) = own {
-            return storage;
+        if let Some(piece) = own {
+            return piece;
         }
     }
     let mut pool = pool();
-    if let Some(at) = pool.iter().position(|storage| storage.len() >= least) {
+    if let Some(at) = pool.iter().position(|piece| piece.storage.len() >= least) {
         return pool.swap_remove(at);
     }
     drop(pool);
-    vec![0; least.max(STORAGE)]
+    Piece::new(vec![0; least.max(STORAGE)])
 }
 
-fn pool_give(storage: Vec<u8>) {
-    if !(STORAGE..=LARGEST_KEPT).contains(&storage.len()) {
+fn pool_give(mut piece: Box<Piece>) {
+    if !(STORAGE..=LARGEST_KEPT).contains(&piece.storage.len()) {
         return;
     }
-    let mut storage = Some(storage);
-    let _ = OWN.try_with(|own| storage = storage.take().and_then(|storage| own.borrow_mut().keep(storage)));
-    storage.into_iter().for_each(share);
+    piece.clear();
+    let mut piece = Some(piece);
+    let _ = OWN.try_with(|own| piece = piece.take().and_then(|piece| own.borrow_mut().keep(piece)));
+    piece.into_iter().for_each(share);
 }
 
 #[cfg(test)]
@@ -289,7 +343,7 @@ mod tests {
         assert_eq!(buffer.as_slice(), b"x", "what is held is never given away");
         buffer.consume(1);
         buffer.release();
-        assert!(buffer.storage.is_empty());
+        assert_eq!(buffer.capacity(), 0);
     }
 
     #[test]
@@ -298,9 +352,9 @@ mod tests {
         buffer.extend(b"dropped, kept");
         buffer.consume(9);
         buffer.shrink(3);
-        assert!(buffer.storage.len() >= STORAGE, "more than few");
+        assert!(buffer.capacity() >= STORAGE, "more than few");
         buffer.shrink(4);
-        assert_eq!((buffer.as_slice(), buffer.storage.len()), (&b"kept"[..], 4));
+        assert_eq!((buffer.as_slice(), buffer.capacity()), (&b"kept"[..], 4));
         buffer.space(1)[0] = b'!';
         buffer.commit(1);
         assert_eq!(buffer.as_slice(), b"kept!");
@@ -313,15 +367,16 @@ mod tests {
     fn a_large_one_that_is_nearly_full_is_not_moved_for_every_few_bytes() {
         let mut buffer = Buffer::new();
         buffer.extend(&vec![b'x'; 10 * STORAGE]);
+        let start = |buffer: &Buffer| buffer.piece.as_ref().unwrap().start;
         let mut moves = 0;
         for _ in 0..1000 {
             buffer.consume(16);
-            let before = buffer.start;
+            let before = start(&buffer);
             buffer.extend(&[b'x'; 16]);
-            moves += usize::from(buffer.start < before);
+            moves += usize::from(start(&buffer) < before);
         }
         assert!(moves <= 1, "{moves}");
-        assert!((buffer.len(), buffer.storage.len() <= 20 * STORAGE) == (10 * STORAGE, true));
+        assert!((buffer.len(), buffer.capacity() <= 20 * STORAGE) == (10 * STORAGE, true));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use self::core::Core;
+use self::core::{Bounds, Core};
 use engine::{Decoder, Encoder, Ending, Handshake};
 use handlers::Handlers;
 use outbox::Outbox;
@@ -103,7 +103,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
             core: Arc::new(Core {
                 layer,
                 inner,
-                limits,
+                limits: Bounds::of(&limits),
                 features,
                 ending,
                 asks_below,
@@ -119,12 +119,6 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
                 closing: OnceLock::new(),
             }),
         }
-    }
-
-    /// The limits it was made with.
-    #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.core.limits
     }
 
     /// Runs `with` on the encoder for `operation`, which is what errors call it, under the lock of the writing side, then sends what that left for

@@ -53,7 +53,7 @@ pub use adapter::StdIo;
 #[cfg(feature = "tokio")]
 pub use aio::TokioContext;
 pub use aio::{
-    AioChange, AioChannel, AioContext, AioHandler, Attached, Callback, Condition, DetachError, Detached,
+    AioChange, AioChannel, AioContext, AioHandler, Attached, Callback, Callee, Condition, DetachError, Detached,
     EnteredContext, EventLoop, FdHandlers, LoopHandle, Ready, Registration, Removed, Task, Timer, TimerId, Turn, Watch,
     WatchGuard, current_context, enter_context,
 };

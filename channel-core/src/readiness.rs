@@ -173,6 +173,10 @@ impl Interests {
         if self.tickets.is_empty() {
             return self.poll_until(self.deadline, deadline, None);
         }
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            // A look, and no sleep that anybody would have to end.
+            return if self.tickets.is_outdated() { Ok(true) } else { self.poll_until(self.deadline, deadline, None) };
+        }
         let Some(sleeper) = Sleeper::enter(&self.tickets) else {
             return Ok(true); // something has changed since
         };

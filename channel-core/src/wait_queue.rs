@@ -8,13 +8,13 @@ use bitflags::bitflags;
 #[cfg(loom)]
 use loom::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicU32, AtomicUsize, Ordering, fence},
+    atomic::{AtomicU32, Ordering, fence},
 };
 use rustix::event::{EventfdFlags, eventfd};
 #[cfg(not(loom))]
 use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicU32, AtomicUsize, Ordering, fence},
+    atomic::{AtomicU32, Ordering, fence},
 };
 
 bitflags! {
@@ -110,6 +110,11 @@ impl Tickets {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.iter().next().is_none()
+    }
+
+    /// Whether something has changed since the answer was given.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.iter().any(|ticket| ticket.queue.seen() != ticket.seen)
     }
 }
 
@@ -207,13 +212,13 @@ impl Rings for Arc<Bell> {
 struct Queue<B> {
     changes: AtomicU32,
     /// How many are in `list`.
-    count: AtomicUsize,
+    count: AtomicU32,
     list: Mutex<Vec<(News, B)>>,
 }
 
 impl<B> Default for Queue<B> {
     fn default() -> Self {
-        Self { changes: AtomicU32::new(0), count: AtomicUsize::new(0), list: Mutex::new(Vec::new()) }
+        Self { changes: AtomicU32::new(0), count: AtomicU32::new(0), list: Mutex::new(Vec::new()) }
     }
 }
 
@@ -231,8 +236,9 @@ impl<B: Rings> Queue<B> {
     /// Enters `bell`; says whether nothing has changed since `seen`.
     fn enter(&self, seen: u32, heeds: News, bell: &B) -> bool {
         let mut list = self.lock();
+        list.reserve_exact(1); // most queues have one sleeper at a time
         list.push((heeds, bell.clone()));
-        self.count.store(list.len(), Ordering::Relaxed);
+        self.count(&list);
         drop(list);
         fence(Ordering::SeqCst);
         self.changes.load(Ordering::Relaxed) == seen
@@ -242,7 +248,12 @@ impl<B: Rings> Queue<B> {
     fn leave(&self, bell: &B) {
         let mut list = self.lock();
         list.retain(|(_, known)| !known.is(bell));
-        self.count.store(list.len(), Ordering::Relaxed);
+        self.count(&list);
+    }
+
+    fn count(&self, list: &[(News, B)]) {
+        // One a thread, of which a process cannot have so many.
+        self.count.store(u32::try_from(list.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     fn wake(&self, news: News) {

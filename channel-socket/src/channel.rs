@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use channel_core::{
@@ -52,8 +52,8 @@ pub struct SocketChannel {
     /// Whether `TCP_CORK` is set; held while it is changed, so that a flush cannot cork again what was just uncorked.
     corked: Mutex<bool>,
     /// Writers of a unix socket that sleep: poll(2) does not tell them that their own side was shut down (`unix_poll` looks at the
-    /// receiving side only).
-    sleepers: WaitQueue,
+    /// receiving side only). Made for the first who asks.
+    sleepers: OnceLock<WaitQueue>,
     received: Received,
     failure: Failure,
     handlers: FdHandlers,
@@ -80,7 +80,7 @@ impl SocketChannel {
             read_ended: AtomicBool::new(false),
             write_ended: AtomicBool::new(false),
             corked: Mutex::new(false),
-            sleepers: WaitQueue::default(),
+            sleepers: OnceLock::new(),
             received: Received::keeping(limits.kept_descriptors),
             failure: Failure::default(),
             handlers: FdHandlers::default(),
@@ -104,6 +104,10 @@ impl SocketChannel {
     #[must_use]
     pub fn socket(&self) -> Option<Arc<OwnedFd>> {
         self.fd.load()
+    }
+
+    fn sleepers(&self) -> &WaitQueue {
+        self.sleepers.get_or_init(WaitQueue::default)
     }
 
     fn open(&self, operation: &'static str) -> Result<Arc<OwnedFd>> {
@@ -202,7 +206,7 @@ impl SocketChannel {
             return Ok(());
         }
         let ended = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
-        self.sleepers.wake(News::WRITE);
+        self.sleepers().wake(News::WRITE);
         self.handlers.schedule(Direction::Write);
         match ended {
             // The connection is gone; why is in the error the socket holds, and what that is told here is told nowhere else.
@@ -391,7 +395,7 @@ impl Channel for SocketChannel {
             self.handlers.schedule(Direction::Read);
         }
         if write {
-            self.sleepers.wake(News::WRITE);
+            self.sleepers().wake(News::WRITE);
             self.handlers.schedule(Direction::Write);
         }
         match done {
@@ -420,7 +424,7 @@ impl Channel for SocketChannel {
 
     fn readiness(&self, direction: Direction) -> Readiness {
         let writes_unix = self.unix && direction == Direction::Write;
-        let ticket = writes_unix.then(|| self.sleepers.ticket().heeding(News::WRITE));
+        let ticket = writes_unix.then(|| self.sleepers().ticket().heeding(News::WRITE));
         let ended = match direction {
             Direction::Read => self.read_ended.load(Ordering::Acquire) || self.received.lost().is_some(),
             Direction::Write => self.write_ended.load(Ordering::Acquire),

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use channel_core::{Error, ErrorKind};
@@ -39,7 +39,7 @@ pub(crate) struct Received {
     /// Whether `kept` is worth a look; spares the common read a lock.
     has_kept: AtomicBool,
     /// How many are kept for nobody in particular; 0 once a layer has the socket, or it is closed. Changed under the lock of `kept`.
-    limit: AtomicUsize,
+    limit: AtomicU32,
     /// Messages that brought what nobody could take, which the kernel closed: an upper bound, for what it left out may have been
     /// credentials.
     refused: AtomicU64,
@@ -53,7 +53,7 @@ impl Received {
         Self {
             kept: Mutex::default(),
             has_kept: AtomicBool::new(false),
-            limit: AtomicUsize::new(limit),
+            limit: AtomicU32::new(limit.try_into().unwrap_or(u32::MAX)),
             refused: AtomicU64::new(0),
             lost: OnceLock::new(),
         }
@@ -154,7 +154,7 @@ impl Received {
 
     fn keep(&self, arrived: Vec<OwnedFd>) {
         let mut kept = self.lock();
-        let limit = self.limit.load(Ordering::Acquire);
+        let limit = self.limit.load(Ordering::Acquire) as usize;
         if limit == 0 {
             // The socket was closed, or taken over, while they were received.
             drop(kept);

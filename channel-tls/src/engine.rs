@@ -54,7 +54,7 @@ impl Decoder for TlsDecoder {
         let mut session = self.shared.lock()?;
         let early = session.take_early();
         if !early.is_empty() {
-            sink.put(&early);
+            sink.put(early.as_slice());
         }
         let mut consumed = 0;
         let stopped = loop {

@@ -19,8 +19,8 @@ use crate::session::{Connection, Session, is_close_notify, record_len};
 pub(crate) struct Facts {
     pub(crate) version: ProtocolVersion,
     pub(crate) suite: CipherSuite,
-    pub(crate) alpn: Option<Vec<u8>>,
-    pub(crate) server_name: Option<String>,
+    pub(crate) alpn: Option<Box<[u8]>>,
+    pub(crate) server_name: Option<Box<str>>,
     session: Shared,
     /// Once somebody has asked: the session keeps them anyway, and many a connection is not asked.
     peer_certificates: OnceLock<Vec<CertificateDer<'static>>>,
@@ -77,7 +77,7 @@ impl TlsHandshake {
         let (Some(version), Some(suite)) = (known.protocol_version(), known.negotiated_cipher_suite()) else {
             return Err(fault::error(ErrorKind::Internal, "the session is open without a version or a cipher suite"));
         };
-        let alpn = known.alpn_protocol().map(<[u8]>::to_vec);
+        let alpn = known.alpn_protocol().map(Box::from);
         let owed = session.expects_tickets();
         let session = Shared::new(session);
         let halves = split(&session, owed);
@@ -86,7 +86,7 @@ impl TlsHandshake {
             version,
             suite: suite.suite(),
             alpn,
-            server_name: self.server_name.get().cloned(),
+            server_name: self.server_name.get().map(|name| Box::from(&**name)),
             session,
             peer_certificates: OnceLock::new(),
         });

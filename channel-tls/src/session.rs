@@ -40,11 +40,11 @@ const TOO_LONG: usize = RECORD + 2048;
 pub(crate) struct Session {
     connection: Connection,
     /// Whole records that rustls has looked at and still refers to by their place here.
-    pending: Vec<u8>,
+    pending: Buffer,
     /// How large `pending` may become.
     most_pending: usize,
     /// Plaintext that came to light where no reader was at hand: never, by the rules above; but it is not ours to lose.
-    early: Vec<u8>,
+    early: Buffer,
     /// What rustls wants sent and no writer has fetched yet: an alert, tickets, our key update.
     replies: Buffer,
     /// A key update that somebody asked for is among `replies`.
@@ -79,9 +79,9 @@ impl Session {
     pub(crate) fn new(connection: Connection, most_pending: usize) -> Self {
         Self {
             connection,
-            pending: Vec::new(),
+            pending: Buffer::new(),
             most_pending,
-            early: Vec::new(),
+            early: Buffer::new(),
             replies: Buffer::new(),
             update_waits: false,
             peer_closed: false,
@@ -109,19 +109,18 @@ impl Session {
         let mut replies = std::mem::take(&mut self.replies);
         let result = if self.pending.is_empty() {
             self.drive(record, deliver, &mut replies, Errand::Nothing).map(|used| {
-                self.pending.extend_from_slice(record.get(used..).unwrap_or_default());
+                self.pending.extend(record.get(used..).unwrap_or_default());
             })
         } else {
             let mut pending = std::mem::take(&mut self.pending);
-            pending.extend_from_slice(record);
-            let result = self.drive(&mut pending, deliver, &mut replies, Errand::Nothing).map(|used| {
-                pending.drain(..used.min(pending.len()));
-            });
-            if !pending.is_empty() {
-                self.pending = pending;
-            }
+            pending.extend(record);
+            let result = self
+                .drive(pending.as_mut_slice(), deliver, &mut replies, Errand::Nothing)
+                .map(|used| pending.consume(used.min(pending.len())));
+            self.pending = pending;
             result
         };
+        self.pending.shrink(self.most_pending);
         self.replies = replies;
         result?;
         if self.pending.len() > self.most_pending {
@@ -137,11 +136,11 @@ impl Session {
 
     /// Keeps plaintext that came to light where no reader was at hand.
     pub(crate) fn keep_early(&mut self, plaintext: &[u8]) {
-        self.early.extend_from_slice(plaintext);
+        self.early.extend(plaintext);
     }
 
     /// What was kept; it comes before anything newly received.
-    pub(crate) fn take_early(&mut self) -> Vec<u8> {
+    pub(crate) fn take_early(&mut self) -> Buffer {
         std::mem::take(&mut self.early)
     }
 
@@ -260,10 +259,10 @@ impl Session {
     fn refuse_mislabelled(&mut self) -> Error {
         const CHANGE_CIPHER_SPEC: [u8; 6] = [0x14, 3, 3, 0, 1, 1];
         let mut shown = std::mem::take(&mut self.pending);
-        shown.extend_from_slice(&CHANGE_CIPHER_SPEC);
+        shown.extend(&CHANGE_CIPHER_SPEC);
         let mut replies = std::mem::take(&mut self.replies);
         // Whatever rustls says of it, the session ends with our own words.
-        let _ = self.drive(&mut shown, &mut |_| {}, &mut replies, Errand::Nothing);
+        let _ = self.drive(shown.as_mut_slice(), &mut |_| {}, &mut replies, Errand::Nothing);
         self.replies = replies;
         let detail = "RFC 8446 §5.2: a record that is not marked as application data in an open session";
         let error = fault::error(ErrorKind::Protocol, detail);
@@ -275,9 +274,9 @@ impl Session {
     fn step_on_pending(&mut self, out: &mut Buffer, errand: Errand<'_, '_, '_>) -> Result<()> {
         let mut pending = std::mem::take(&mut self.pending);
         let mut early = std::mem::take(&mut self.early);
-        let result = self.drive(&mut pending, &mut |plaintext| early.extend_from_slice(plaintext), out, errand);
+        let result = self.drive(pending.as_mut_slice(), &mut |plaintext| early.extend(plaintext), out, errand);
         if let Ok(used) = result {
-            pending.drain(..used.min(pending.len()));
+            pending.consume(used.min(pending.len()));
         }
         self.early = early;
         self.pending = pending;

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -98,7 +98,7 @@ pub(super) struct Shared {
     read: Waits,
     write: Waits,
     /// Those of tasks that close.
-    closers: Mutex<Vec<Arc<Waits>>>,
+    closers: OnceLock<Box<Mutex<Vec<Arc<Waits>>>>>, // once in a channel's life
 }
 
 /// Where tasks wait.
@@ -134,19 +134,23 @@ impl Shared {
     fn wake(&self) {
         self.read.wake();
         self.write.wake();
-        let closers = self.closers().clone();
-        closers.iter().for_each(|closer| closer.wake());
+        self.each_closer(|closer| closer.wake());
     }
 
     pub(super) fn closers(&self) -> MutexGuard<'_, Vec<Arc<Waits>>> {
-        self.closers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.closers.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn each_closer(&self, mut call: impl FnMut(&Waits)) {
+        let closers = self.closers.get().map(|_| self.closers().clone());
+        closers.iter().flatten().for_each(|closer| call(closer));
     }
 
     /// Lets go of all handlers. Tasks that wait are not told.
     pub(super) fn release(&self) -> Vec<Released> {
-        let closers = self.closers().clone();
-        let all = [&self.read, &self.write].into_iter().chain(closers.iter().map(|closer| &**closer));
-        all.map(|waits| waits.release(&*self.channel)).collect()
+        let mut released = vec![self.read.release(&*self.channel), self.write.release(&*self.channel)];
+        self.each_closer(|closer| released.push(closer.release(&*self.channel)));
+        released
     }
 
     pub(super) fn poll_ready(
@@ -241,7 +245,7 @@ impl AioChannel {
         let attachment = Mutex::new(Attachment::None);
         let ready = |direction| Waits::new(Event::Ready(direction));
         let (read, write) = (ready(Direction::Read), ready(Direction::Write));
-        Self { shared: Arc::new(Shared { channel, attachment, read, write, closers: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { channel, attachment, read, write, closers: OnceLock::new() }) }
     }
 
     /// The channel itself: for what does not wait, such as its name, cork and `shutdown`.

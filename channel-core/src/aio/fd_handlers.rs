@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::polled::{Poll, Polled, Status};
-use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed, Timer};
+use super::{AioChange, AioContext, AioHandler, Callback, Callee, Registration, Removed, Timer};
 use crate::{Channel, Direction, Error, ErrorKind, Interest, Mode, Result};
 
 /// The two handlers of a leaf channel, one per direction, kept so that they can be changed and cleared.
@@ -21,15 +21,17 @@ use crate::{Channel, Direction, Error, ErrorKind, Interest, Mode, Result};
 /// call shows that it goes on.
 #[derive(Debug, Default)]
 pub struct FdHandlers {
-    read: Mutex<Option<Arc<OnFd>>>,
-    write: Mutex<Option<Arc<OnFd>>>,
+    read: Mutex<Slot>,
+    write: Mutex<Slot>,
     /// Those that are never called.
-    held: Mutex<Vec<AioHandler>>,
+    held: OnceLock<Box<Mutex<Vec<AioHandler>>>>, // seldom
     /// Whether either is set; looked at before the locks.
     any: AtomicBool,
     /// The channel was closed: nothing is set any more. Looked at under the lock of what is to be changed.
     closed: AtomicBool,
 }
+
+type Slot = Option<Arc<Registration<OnFd>>>;
 
 /// How long a handler is off its loop when its call met a shortage of the system's.
 const SHORTAGE: Duration = Duration::from_millis(10);
@@ -37,23 +39,40 @@ const SHORTAGE: Duration = Duration::from_millis(10);
 /// One handler on its descriptor.
 #[derive(Debug)]
 struct OnFd {
-    registration: Arc<Registration>,
+    handler: AioHandler,
     polled: Polled<OnLoop>,
     /// Off the loop until this runs.
     pause: Mutex<Option<Box<Timer>>>, // seldom
 }
 
+impl Callee for OnFd {
+    fn context(&self) -> &Arc<dyn AioContext> {
+        &self.handler.context
+    }
+
+    fn call(&self) {
+        (self.handler.callback)();
+    }
+}
+
 /// What its loop polls.
 struct OnLoop {
-    context: Arc<dyn AioContext>,
+    registration: Weak<Registration<OnFd>>,
     interest: Interest,
-    callback: Callback,
 }
 
 impl Poll for OnLoop {
     fn poll(&self, polls: bool) -> Result<()> {
-        let callback = polls.then(|| Arc::clone(&self.callback));
-        self.context.set_fd_handler(&self.interest.fd, self.interest.direction, callback)
+        let Some(registration) = self.registration.upgrade() else { return Ok(()) };
+        let callback = polls.then(|| -> Callback {
+            let registration = Weak::clone(&self.registration);
+            Arc::new(move || {
+                if let Some(registration) = registration.upgrade() {
+                    registration.fire();
+                }
+            })
+        });
+        registration.context().set_fd_handler(&self.interest.fd, self.interest.direction, callback)
     }
 }
 
@@ -63,31 +82,32 @@ impl fmt::Debug for OnLoop {
     }
 }
 
-impl OnFd {
-    fn new(registration: Arc<Registration>, interest: Option<Interest>) -> Arc<Self> {
-        Arc::new_cyclic(|this: &Weak<Self>| {
-            let this = Weak::clone(this);
-            let callback: Callback = Arc::new(move || {
-                if let Some(this) = this.upgrade() {
-                    this.fire();
-                }
-            });
-            let context = Arc::clone(registration.context());
-            let polled = Polled::new(interest.map(|interest| OnLoop { context, interest, callback }));
-            Self { registration, polled, pause: Mutex::default() }
+impl Registration<OnFd> {
+    fn on_fd(handler: AioHandler, interest: Option<Interest>) -> Arc<Self> {
+        Arc::new_cyclic(|this| {
+            let on_loop = |interest| OnLoop { registration: Weak::clone(this), interest };
+            Self::of(OnFd { handler, polled: Polled::new(interest.map(on_loop)), pause: Mutex::default() })
         })
     }
 
     fn fire(&self) {
-        self.polled.change(Status::begins);
+        self.change(Status::begins);
         let _ends = Ends(self);
-        self.registration.run();
+        self.run();
+    }
+
+    fn change(&self, transition: impl Fn(Status) -> Status) -> Status {
+        self.callee().polled.change(transition)
+    }
+
+    fn is_always_due(&self) -> bool {
+        self.callee().polled.is_always_due()
     }
 
     /// The direction has ended, which a call has told: perhaps one of somebody else than the handler waits for.
-    fn end(&self) {
-        if !self.polled.change(|status| status | Status::OVER).contains(Status::OVER) {
-            self.registration.tell();
+    fn end_direction(self: &Arc<Self>) {
+        if !self.change(|status| status | Status::OVER).contains(Status::OVER) {
+            self.tell();
         }
     }
 
@@ -95,33 +115,33 @@ impl OnFd {
         let before = self.pause().take();
         drop(before); // which would end this one
         // First: the timer may run before it is known here.
-        self.polled.change(|status| status | Status::PAUSED);
+        self.change(|status| status | Status::PAUSED);
         let this = Arc::downgrade(self);
-        let timer = Timer::set(self.registration.context(), until, move || {
+        let timer = Timer::set(self.context(), until, move || {
             if let Some(this) = this.upgrade() {
-                this.polled.change(|status| (status - Status::PAUSED).called());
+                this.change(|status| (status - Status::PAUSED).called());
             }
         });
         *self.pause() = Some(Box::new(timer));
     }
 
     /// Has the handler called at `limit`, unless the direction is over: whoever waits learns that the time has passed.
-    fn call_at(&self, limit: impl FnOnce() -> Option<Instant>) {
-        let over = || self.polled.is_always_due() || self.polled.change(|status| status).contains(Status::OVER);
-        self.registration.call_at(|| limit().filter(|_| !over()));
+    fn call_by(self: &Arc<Self>, limit: impl FnOnce() -> Option<Instant>) {
+        let over = || self.is_always_due() || self.change(|status| status).contains(Status::OVER);
+        self.call_at(|| limit().filter(|_| !over()));
     }
 
     fn pause(&self) -> MutexGuard<'_, Option<Box<Timer>>> {
-        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+        self.callee().pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Notes a call of the handler when it ends, by a panic too: that may come again and again.
-struct Ends<'a>(&'a OnFd);
+struct Ends<'a>(&'a Registration<OnFd>);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
-        self.0.polled.change(Status::ends);
+        self.0.change(Status::ends);
     }
 }
 
@@ -153,12 +173,13 @@ impl FdHandlers {
         }
         for change in [&read, &write] {
             if let AioChange::Release(handler) = change {
-                self.held().retain(|held| !held.is(handler));
+                if let Some(mut held) = self.held() {
+                    held.retain(|held| !held.is(handler));
+                }
             }
         }
-        let resolve = |change: AioChange, slot: &Option<Arc<OnFd>>| {
-            change.resolve(slot.as_ref().map(|there| there.registration.handler()), layer)
-        };
+        let resolve =
+            |change: AioChange, slot: &Slot| change.resolve(slot.as_ref().map(|there| &there.callee().handler), layer);
         let (read, write) = (resolve(read, &reading)?, resolve(write, &writing)?);
         // Before its loop calls it: what it does is noted from the first call on.
         self.any.store(true, Ordering::Release);
@@ -167,15 +188,15 @@ impl FdHandlers {
             [(&mut *reading, Direction::Read, read), (&mut *writing, Direction::Write, write)]
         {
             let new = match change {
-                AioChange::Set(handler) => Some(OnFd::new(Registration::new(handler), polled(direction))),
+                AioChange::Set(handler) => Some(Registration::on_fd(handler, polled(direction))),
                 AioChange::Clear => None,
                 kept => {
                     // Closing a leaf never waits, so that a closer has nothing to be called for, and learns of the end.
                     if let AioChange::Hold(handler) | AioChange::Closer(handler) = kept {
-                        self.held().push(handler);
+                        self.hold(handler);
                     }
                     if let Some(there) = slot {
-                        there.polled.change(Status::called);
+                        there.change(Status::called);
                     }
                     continue;
                 }
@@ -183,11 +204,11 @@ impl FdHandlers {
             take(slot, &mut removed);
             if let (Some(new), Ok(())) = (new, &done) {
                 mode.begin(direction); // before its loop can call it
-                done = new.polled.settle();
-                if new.polled.is_always_due() {
-                    new.registration.schedule(); // no call on it ever says would-block
+                done = new.callee().polled.settle();
+                if new.is_always_due() {
+                    new.schedule(); // no call on it ever says would-block
                 } else {
-                    new.call_at(|| mode.limit(direction));
+                    new.call_by(|| mode.limit(direction));
                 }
                 *slot = Some(new);
             }
@@ -223,14 +244,14 @@ impl FdHandlers {
             let there = self.lock(towards).clone();
             if let Some(there) = there {
                 if over && towards == direction {
-                    there.end();
+                    there.end_direction();
                 } else if towards == direction {
-                    there.polled.change(Status::called_and_goes_on);
+                    there.change(Status::called_and_goes_on);
                 } else {
-                    there.polled.change(Status::called);
+                    there.change(Status::called);
                 }
                 if towards == direction && mode.is_timed() {
-                    there.call_at(|| mode.limit(direction));
+                    there.call_by(|| mode.limit(direction));
                 }
             }
         }
@@ -264,14 +285,14 @@ impl FdHandlers {
     fn time(&self, mode: &Mode, direction: Direction) {
         let there = self.lock(direction).clone();
         if let Some(there) = there.filter(|_| mode.is_timed()) {
-            there.call_at(|| mode.limit(direction));
+            there.call_by(|| mode.limit(direction));
         }
     }
 
     /// Has the handler of `direction` run soon, if there is one.
     pub fn schedule(&self, direction: Direction) {
         if let Some(there) = &*self.lock(direction) {
-            there.registration.schedule();
+            there.schedule();
         }
     }
 
@@ -288,8 +309,8 @@ impl FdHandlers {
     pub fn let_go(&self, direction: Direction) {
         let there = self.lock(direction).clone();
         if let Some(there) = there {
-            there.polled.change(|status| status | Status::OVER | Status::LET_GO);
-            there.registration.schedule(); // whoever knew of an end before
+            there.change(|status| status | Status::OVER | Status::LET_GO);
+            there.schedule(); // whoever knew of an end before
         }
     }
 
@@ -301,15 +322,19 @@ impl FdHandlers {
             take(&mut self.lock(direction), &mut removed);
         }
         self.any.store(false, Ordering::Release);
-        let held = std::mem::take(&mut *self.held());
+        let held = self.held().map(|mut held| std::mem::take(&mut *held));
         drop(held); // not under the lock
     }
 
-    fn held(&self) -> MutexGuard<'_, Vec<AioHandler>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> Option<MutexGuard<'_, Vec<AioHandler>>> {
+        Some(self.held.get()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn lock(&self, direction: Direction) -> MutexGuard<'_, Option<Arc<OnFd>>> {
+    fn hold(&self, handler: AioHandler) {
+        self.held.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner).push(handler);
+    }
+
+    fn lock(&self, direction: Direction) -> MutexGuard<'_, Slot> {
         let slot = match direction {
             Direction::Read => &self.read,
             Direction::Write => &self.write,
@@ -319,10 +344,10 @@ impl FdHandlers {
 }
 
 /// Empties `slot`, off the loop and into `removed`.
-fn take(slot: &mut Option<Arc<OnFd>>, removed: &mut Removed) {
+fn take(slot: &mut Slot, removed: &mut Removed) {
     if let Some(old) = slot.take() {
-        removed.add(Arc::clone(&old.registration));
-        old.polled.change(|status| status | Status::REMOVED);
+        removed.add(Arc::clone(&old));
+        old.change(|status| status | Status::REMOVED);
     }
 }
 

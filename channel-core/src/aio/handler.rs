@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{AioContext, Registration};
+use super::{AioContext, Callee, Registration};
 use crate::{Error, ErrorKind, Result};
 
 /// A handler that a loop calls, many times, one call at a time.
@@ -91,7 +91,7 @@ impl AioChange {
 /// No call of them *starts* any more \[H2\]. Dropping this is all there is to do, unless the caller must know that none is still
 /// running: then [`wait`](Self::wait).
 #[derive(Debug, Default)]
-pub struct Removed(Vec<Arc<Registration>>);
+pub struct Removed(Vec<Arc<Registration<dyn Callee>>>);
 
 impl Removed {
     /// Nothing was removed.
@@ -101,7 +101,7 @@ impl Removed {
     }
 
     /// Adds one that was removed. The [`Registration::remove`] is done here.
-    pub fn add(&mut self, registration: Arc<Registration>) {
+    pub fn add<C: Callee + 'static>(&mut self, registration: Arc<Registration<C>>) {
         registration.remove();
         self.0.push(registration);
     }

@@ -11,12 +11,32 @@ use crate::{Error, ErrorKind, Result};
 
 /// One handler set on a channel: calls it one at a time, and never starts a call after [`remove`](Self::remove).
 ///
-/// For implementers of [`Channel`](crate::Channel).
-pub struct Registration {
-    handler: AioHandler,
+/// For implementers of [`Channel`](crate::Channel), and of what sets handlers on channels: a `C` of their own keeps what belongs to the
+/// handler beside it.
+pub struct Registration<C: ?Sized = AioHandler> {
     state: Mutex<State>,
     idle: Condvar,
     scheduled: AtomicBool,
+    callee: C,
+}
+
+/// What a [`Registration`] calls, and where.
+pub trait Callee: fmt::Debug + Send + Sync {
+    /// The loop it runs on.
+    fn context(&self) -> &Arc<dyn AioContext>;
+
+    /// One call.
+    fn call(&self);
+}
+
+impl Callee for AioHandler {
+    fn context(&self) -> &Arc<dyn AioContext> {
+        &self.context
+    }
+
+    fn call(&self) {
+        (self.callback)();
+    }
 }
 
 #[derive(Default)]
@@ -24,8 +44,8 @@ struct State {
     running: Option<ThreadId>,
     run_again: bool,
     removed: bool,
-    /// How many wait for the end of a call.
-    waiting: usize,
+    /// How many threads wait for the end of a call.
+    waiting: u32,
     /// A call to come although nothing happens.
     alarm: Option<Box<Alarm>>,
 }
@@ -40,23 +60,30 @@ struct Alarm {
     rung: bool,
 }
 
-impl Registration {
-    /// A registration of `handler`, not yet known to any loop.
+impl<C: Callee> Registration<C> {
+    /// A registration of `callee`, not yet known to any loop.
     #[must_use]
-    pub fn new(handler: AioHandler) -> Arc<Self> {
-        Arc::new(Self { handler, state: Mutex::default(), idle: Condvar::new(), scheduled: AtomicBool::new(false) })
+    pub fn new(callee: C) -> Arc<Self> {
+        Arc::new(Self::of(callee))
     }
 
+    /// One for a callee that knows it.
+    pub(super) fn of(callee: C) -> Self {
+        Self { state: Mutex::default(), idle: Condvar::new(), scheduled: AtomicBool::new(false), callee }
+    }
+}
+
+impl<C: Callee + ?Sized + 'static> Registration<C> {
     /// What it calls, and where.
     #[must_use]
-    pub fn handler(&self) -> &AioHandler {
-        &self.handler
+    pub fn callee(&self) -> &C {
+        &self.callee
     }
 
     /// The loop it runs on.
     #[must_use]
     pub fn context(&self) -> &Arc<dyn AioContext> {
-        &self.handler.context
+        self.callee.context()
     }
 
     /// A callback for a loop that runs this registration.
@@ -88,7 +115,7 @@ impl Registration {
         }
         let unwinding = Unwinding(self);
         loop {
-            (self.handler.callback)();
+            self.callee.call();
             let mut state = self.lock();
             if state.removed || !std::mem::take(&mut state.run_again) {
                 self.end(state);
@@ -112,7 +139,7 @@ impl Registration {
             return;
         }
         let this = Arc::downgrade(self);
-        self.handler.context.schedule(Box::new(move || {
+        self.context().schedule(Box::new(move || {
             if let Some(this) = this.upgrade() {
                 this.scheduled.store(false, Ordering::Release);
                 this.run();
@@ -220,16 +247,16 @@ impl Registration {
 }
 
 /// A handler that panics has ended, too.
-struct Unwinding<'a>(&'a Registration);
+struct Unwinding<'a, C: Callee + ?Sized + 'static>(&'a Registration<C>);
 
-impl Drop for Unwinding<'_> {
+impl<C: Callee + ?Sized> Drop for Unwinding<'_, C> {
     fn drop(&mut self) {
         self.0.end(self.0.lock());
     }
 }
 
-impl fmt::Debug for Registration {
+impl<C: Callee + ?Sized> fmt::Debug for Registration<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registration").field("handler", &self.handler).finish_non_exhaustive()
+        f.debug_struct("Registration").field("callee", &&self.callee).finish_non_exhaustive()
     }
 }

@@ -1,11 +1,11 @@
 //! Who waits for one direction of a channel, or for its end, and the handler that wakes them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
-use super::{AioChange, AioContext, AioHandler, Callback, Registration, Removed, Turn, is_same_context};
+use super::{AioChange, AioContext, AioHandler, Callback, Callee, Registration, Removed, Turn, is_same_context};
 use crate::{Channel, Direction, Error, Result};
 
 /// What is waited for.
@@ -34,11 +34,17 @@ impl Event {
 pub(super) struct Waits {
     event: Event,
     /// Made for the first who waits: many a channel is never waited for in one of its directions.
-    state: OnceLock<Arc<Mutex<State>>>,
-    /// Held while the channel is told of a change.
-    claim: Mutex<Option<Claim>>,
+    place: OnceLock<Arc<Place>>,
     /// Of the one who calls.
     pub(super) turn: Turn,
+}
+
+/// Where one waits.
+#[derive(Debug, Default)]
+struct Place {
+    state: Mutex<State>,
+    /// Held while the channel is told of a change.
+    claim: Mutex<Option<Claim>>,
 }
 
 #[derive(Debug, Default)]
@@ -47,12 +53,40 @@ struct State {
     waiter: u64,
     /// Whether that is somebody who only polls, whose place others may take.
     polls: bool,
-    last_waiter: u64,
     waker: Option<Waker>,
     /// How often the handler was called.
-    calls: u64,
+    calls: Calls,
     /// How often it had been when the one who waits last knew that there was nothing to do.
-    seen: u64,
+    seen: Calls,
+    /// The claim that has not been released: 0 for none.
+    claim: u64,
+    /// The last number given to one who waits, or to a claim.
+    last: u64,
+}
+
+/// How often a handler was called: one more than that, so that to have none costs no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Calls(NonZero<u64>);
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self(NonZero::<u64>::MIN)
+    }
+}
+
+impl Calls {
+    fn count(&mut self) {
+        self.0 = self.0.saturating_add(1);
+    }
+}
+
+impl State {
+    /// A claim is made, and is not released yet.
+    fn begin_claim(&mut self) -> u64 {
+        self.last += 1;
+        self.claim = self.last;
+        self.claim
+    }
 }
 
 /// One who waits, or is about to.
@@ -62,7 +96,7 @@ pub(super) struct Waiter {
     place: u64,
     polls: bool,
     /// [`Waits::calls`] before the attempt that would have blocked; `None` where there was none.
-    attempted: Option<u64>,
+    attempted: Option<Calls>,
 }
 
 impl Waiter {
@@ -72,7 +106,7 @@ impl Waiter {
     }
 
     /// A future that follows an attempt, which began when `calls` were counted.
-    pub(super) fn after_attempt(calls: u64) -> Self {
+    pub(super) fn after_attempt(calls: Calls) -> Self {
         Self { attempted: Some(calls), ..Self::future() }
     }
 
@@ -83,7 +117,7 @@ impl Waiter {
 
     /// Somebody who polls, after an attempt, which began when `calls` were counted.
     #[cfg(any(feature = "tokio", feature = "futures-io"))]
-    pub(super) fn poll_after_attempt(calls: u64) -> Self {
+    pub(super) fn poll_after_attempt(calls: Calls) -> Self {
         Self { attempted: Some(calls), ..Self::poll() }
     }
 }
@@ -104,25 +138,21 @@ pub(super) enum Entered {
 /// A handler that was set: the channel holds it, and drops it when it lets go of it.
 struct Claim {
     /// What the handler runs: nothing of it starts after the claim was released, whatever the channel does.
-    registration: Arc<Registration>,
+    registration: Weak<Registration<Claimant>>,
     callback: Weak<dyn Fn() + Send + Sync>,
-    released: Arc<AtomicBool>,
 }
 
 impl Claim {
-    fn context(&self) -> &Arc<dyn AioContext> {
-        self.registration.context()
-    }
-
     /// The handler, unless the channel let go of it.
     fn handler(&self) -> Option<AioHandler> {
-        Some(AioHandler { context: Arc::clone(self.context()), callback: self.callback.upgrade()? })
+        let (registration, callback) = (self.registration.upgrade()?, self.callback.upgrade()?);
+        Some(AioHandler { context: Arc::clone(registration.context()), callback })
     }
 }
 
 impl fmt::Debug for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").field("context", self.context()).finish_non_exhaustive()
+        f.debug_struct("Claim").field("registration", &self.registration.upgrade()).finish_non_exhaustive()
     }
 }
 
@@ -155,21 +185,36 @@ impl Released {
     }
 }
 
-/// Wakes whoever waits when it is dropped: the channel let go of the handler.
-struct Farewell {
-    state: Weak<Mutex<State>>,
-    /// It was released, as they know. A loop that was about to call the handler may be the last to hold it, and must not run
+/// Wakes whoever waits when its handler is called; and when it is dropped, for then the channel let go of the handler.
+#[derive(Debug)]
+struct Claimant {
+    context: Arc<dyn AioContext>,
+    place: Weak<Place>,
+    /// Once that was released, they know. A loop that was about to call the handler may be the last to hold it, and must not run
     /// anything then.
-    released: Arc<AtomicBool>,
+    claim: u64,
 }
 
-impl Drop for Farewell {
-    fn drop(&mut self) {
-        if self.released.load(Ordering::Acquire) {
-            return;
+impl Callee for Claimant {
+    fn context(&self) -> &Arc<dyn AioContext> {
+        &self.context
+    }
+
+    fn call(&self) {
+        if let Some(place) = self.place.upgrade() {
+            let mut state = lock(&place.state);
+            state.calls.count();
+            wake(state);
         }
-        if let Some(state) = self.state.upgrade() {
-            wake(lock(&state));
+    }
+}
+
+impl Drop for Claimant {
+    fn drop(&mut self) {
+        let Some(place) = self.place.upgrade() else { return };
+        let state = lock(&place.state);
+        if state.claim == self.claim {
+            wake(state);
         }
     }
 }
@@ -188,7 +233,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 
 impl Waits {
     pub(super) fn new(event: Event) -> Self {
-        Self { event, state: OnceLock::new(), claim: Mutex::default(), turn: Turn::default() }
+        Self { event, place: OnceLock::new(), turn: Turn::default() }
     }
 
     /// What is waited for.
@@ -196,13 +241,13 @@ impl Waits {
         self.event
     }
 
-    fn state(&self) -> &Arc<Mutex<State>> {
-        self.state.get_or_init(Arc::default)
+    fn place(&self) -> &Arc<Place> {
+        self.place.get_or_init(Arc::default)
     }
 
     /// Takes the place of the one who waits, or keeps it, and leaves `waker`.
     pub(super) fn enter(&self, waiter: &mut Waiter, waker: &Waker) -> Entered {
-        let mut state = lock(self.state());
+        let mut state = lock(&self.place().state);
         if state.waiter != 0 && state.polls && waiter.polls {
             waiter.place = state.waiter;
             state.seen = waiter.attempted.unwrap_or(state.seen);
@@ -215,8 +260,8 @@ impl Waits {
             if waiter.attempted.is_none() {
                 entered = Entered::Unknowing;
             }
-            state.last_waiter += 1;
-            state.waiter = state.last_waiter;
+            state.last += 1;
+            state.waiter = state.last;
             state.polls = waiter.polls;
             state.seen = waiter.attempted.unwrap_or(state.calls);
             waiter.place = state.waiter;
@@ -233,8 +278,8 @@ impl Waits {
 
     /// Whether somebody waits who has the place until the wait is over.
     pub(super) fn is_taken(&self) -> bool {
-        self.state.get().is_some_and(|state| {
-            let state = lock(state);
+        self.place.get().is_some_and(|place| {
+            let state = lock(&place.state);
             state.waiter != 0 && !state.polls
         })
     }
@@ -242,7 +287,7 @@ impl Waits {
     /// Whether somebody waits.
     #[cfg(any(feature = "tokio", feature = "futures-io"))]
     pub(super) fn is_awaited(&self) -> bool {
-        self.state.get().is_some_and(|state| lock(state).waiter != 0)
+        self.place.get().is_some_and(|place| lock(&place.state).waiter != 0)
     }
 
     /// Gives the place up.
@@ -250,7 +295,7 @@ impl Waits {
         if waiter.place == 0 {
             return;
         }
-        let mut state = lock(self.state());
+        let mut state = lock(&self.place().state);
         let mut old = None;
         if state.waiter == waiter.place {
             state.waiter = 0;
@@ -264,8 +309,8 @@ impl Waits {
     /// Gives up the place of those who poll. Whoever waits there, another task or this one in another call, comes again.
     #[cfg(any(feature = "tokio", feature = "futures-io"))]
     pub(super) fn leave_polls(&self) {
-        let Some(state) = self.state.get() else { return };
-        let mut state = lock(state);
+        let Some(place) = self.place.get() else { return };
+        let mut state = lock(&place.state);
         if state.polls {
             state.waiter = 0;
             wake(state);
@@ -274,77 +319,72 @@ impl Waits {
 
     /// Wakes whoever waits, to look again.
     pub(super) fn wake(&self) {
-        if let Some(state) = self.state.get() {
-            wake(lock(state));
+        if let Some(place) = self.place.get() {
+            wake(lock(&place.state));
         }
     }
 
     /// How often the handler was called so far.
-    pub(super) fn calls(&self) -> u64 {
-        self.state.get().map_or(0, |state| lock(state).calls)
+    pub(super) fn calls(&self) -> Calls {
+        self.place.get().map_or_else(Calls::default, |place| lock(&place.state).calls)
     }
 
     /// Sees to it that a handler on `context` wakes whoever waits. `unknowing`: the channel is called, so that a handler which
     /// was taken off its loop is put back.
     pub(super) fn claim(&self, channel: &dyn Channel, context: &Arc<dyn AioContext>, unknowing: bool) -> Claimed {
-        let mut claim = lock(&self.claim);
+        let place = self.place();
+        let mut claim = lock(&place.claim);
         let there = claim.as_ref().and_then(Claim::handler);
         if there.as_ref().is_some_and(|there| is_same_context(&there.context, context)) {
             let kept =
                 if unknowing { channel.set_aio_fd_handler(AioChange::Keep, AioChange::Keep).map(drop) } else { Ok(()) };
             return Claimed { result: kept.map(|()| false), _released: Released::default(), _handler: there };
         }
-        let released = release(&mut claim, there, channel, self.event);
-        let (state, called) = (Arc::downgrade(self.state()), Arc::downgrade(self.state()));
-        let farewell = Farewell { state, released: Arc::default() };
-        let released_later = Arc::clone(&farewell.released);
-        let registration = Registration::new(AioHandler::new(Arc::clone(context), move || {
-            if let Some(state) = called.upgrade() {
-                let mut state = lock(&state);
-                state.calls += 1;
-                wake(state);
-            }
-        }));
-        let running = Arc::clone(&registration);
-        let callback: Callback = Arc::new(move || {
-            let _held_as_long_as_this = &farewell;
-            running.run();
-        });
+        let released = place.release(&mut claim, there, channel, self.event);
+        let claim_number = lock(&place.state).begin_claim();
+        let claimant = Claimant { context: Arc::clone(context), place: Arc::downgrade(place), claim: claim_number };
+        let running = Registration::new(claimant);
+        let registration = Arc::downgrade(&running);
+        let callback: Callback = Arc::new(move || running.run());
         let handler = AioHandler { context: Arc::clone(context), callback: Arc::clone(&callback) };
         let claiming = match self.event {
             Event::Ready(_) => AioChange::Claim(handler.clone()),
             Event::Close => AioChange::Closer(handler.clone()),
         };
         let result = set(channel, self.event, claiming);
-        *claim = result.is_ok().then(|| Claim {
-            registration,
-            callback: Arc::downgrade(&callback),
-            released: released_later,
-        });
+        *claim = result.is_ok().then(|| Claim { registration, callback: Arc::downgrade(&callback) });
         // A claim replaces nothing, so nothing was removed.
         Claimed { result: result.map(|_| true), _released: released, _handler: Some(handler) }
     }
 
     /// Lets go of the handler, if one is claimed: no call of it starts any more. Whoever waits is not told.
     pub(super) fn release(&self, channel: &dyn Channel) -> Released {
-        let mut claim = lock(&self.claim);
+        let Some(place) = self.place.get() else { return Released::default() };
+        let mut claim = lock(&place.claim);
         let there = claim.as_ref().and_then(Claim::handler);
-        release(&mut claim, there, channel, self.event)
+        place.release(&mut claim, there, channel, self.event)
     }
 }
 
-/// Empties `claim`, whose handler is `there` unless the channel let go of it.
-fn release(claim: &mut Option<Claim>, there: Option<AioHandler>, channel: &dyn Channel, event: Event) -> Released {
-    if let Some(claim) = claim {
-        claim.released.store(true, Ordering::Release);
+impl Place {
+    /// Empties `claim`, whose handler is `there` unless the channel let go of it.
+    fn release(
+        &self,
+        claim: &mut Option<Claim>,
+        there: Option<AioHandler>,
+        channel: &dyn Channel,
+        event: Event,
+    ) -> Released {
+        let Some(claim) = claim.take() else { return Released::default() };
+        lock(&self.state).claim = 0;
+        // A channel that was closed has let go of it.
+        let set = |handler: &AioHandler| set(channel, event, AioChange::Release(handler.clone())).ok();
+        let mut removed = there.as_ref().and_then(set).unwrap_or_default();
+        if let Some(registration) = claim.registration.upgrade() {
+            removed.add(registration); // it may be running, although the channel let go of it long ago
+        }
+        Released { removed, _handler: there }
     }
-    // A channel that was closed has let go of it.
-    let set = |handler: &AioHandler| set(channel, event, AioChange::Release(handler.clone())).ok();
-    let mut removed = there.as_ref().and_then(set).unwrap_or_default();
-    if let Some(claim) = claim.take() {
-        removed.add(claim.registration); // it may be running, although the channel let go of it long ago
-    }
-    Released { removed, _handler: there }
 }
 
 fn set(channel: &dyn Channel, event: Event, change: AioChange) -> Result<Removed> {

@@ -19,11 +19,27 @@ use crate::{
     WaitQueue,
 };
 
+/// The limits that concern every layer; the others are its engine's.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) handshake: Duration,
+    pub(super) linger: Duration,
+    pub(super) queued_bytes: usize,
+    pub(super) input_bytes: usize,
+}
+
+impl Bounds {
+    pub(super) fn of(limits: &Limits) -> Self {
+        let &Limits { handshake, linger, queued_bytes, input_bytes, .. } = limits;
+        Self { handshake, linger, queued_bytes, input_bytes }
+    }
+}
+
 /// What a layer is made of, shared with the callbacks it gives to event loops.
 pub(super) struct Core<D, E> {
     pub(super) layer: &'static str,
     pub(super) inner: Box<dyn Channel>,
-    pub(super) limits: Limits,
+    pub(super) limits: Bounds,
     pub(super) features: Features,
     pub(super) ending: Ending,
     /// Whether a layer below has an end that asks for the peer's.

@@ -32,10 +32,16 @@ struct Slots {
     reads: bool,
     /// Whether the inner channel has our write handler, which pushes what the layer holds and then calls `write`.
     pushes: bool,
-    /// When the limit runs out that the timers are set for.
-    deadline: Option<Instant>,
+    /// The limit that runs.
+    limit: Option<Box<Limit>>, // seldom
+}
+
+/// A time at which somebody has to call, and who sees to it.
+#[derive(Debug)]
+struct Limit {
+    deadline: Instant,
     /// One on each loop of a handler: none depends on a loop of others, which may have stopped.
-    timers: Vec<Timer>,
+    _timers: Vec<Timer>,
 }
 
 /// What the layer does when the inner channel can make progress.
@@ -65,11 +71,6 @@ impl Slots {
         contexts
     }
 
-    fn stop_timers(&mut self) -> Vec<Timer> {
-        self.deadline = None;
-        std::mem::take(&mut self.timers)
-    }
-
     /// Adds the handler of a closer, or takes it away, if `change` is that: what is left of it to do.
     fn change_closer(&mut self, change: AioChange, removed: &mut Removed) -> AioChange {
         match change {
@@ -77,7 +78,7 @@ impl Slots {
                 self.closers.push(Registration::new(handler));
                 AioChange::Keep
             }
-            AioChange::Release(handler) => match self.closers.iter().position(|known| known.handler().is(&handler)) {
+            AioChange::Release(handler) => match self.closers.iter().position(|known| known.callee().is(&handler)) {
                 Some(at) => {
                     removed.add(self.closers.remove(at));
                     AioChange::Keep
@@ -119,7 +120,7 @@ impl Handlers {
         let (read, write) = (slots.change_closer(read, &mut removed), slots.change_closer(write, &mut removed));
         let other_closers = slots.closers.len() != closers;
         let resolve =
-            |change: AioChange, there: Option<&Arc<Registration>>| change.resolve(there.map(|it| it.handler()), layer);
+            |change: AioChange, there: Option<&Arc<Registration>>| change.resolve(there.map(|it| it.callee()), layer);
         let (read, write) = (resolve(read, slots.read.as_ref())?, resolve(write, slots.write.as_ref())?);
         let down = |change: &AioChange, direction| match change {
             AioChange::Keep | AioChange::Set(_) if closing => AioChange::Clear,
@@ -139,7 +140,7 @@ impl Handlers {
             down_read = AioChange::Clear; // likewise, by a `close` that still waits
         }
         // On the loop of a handler that goes, perhaps; what still runs out sets them anew.
-        let timers = slots.stop_timers();
+        let limit = slots.limit.take();
         let Slots { read: read_slot, write: write_slot, reads, pushes, .. } = &mut *slots;
         for (slot, change) in [(read_slot, read), (write_slot, write)] {
             let new = match change {
@@ -170,7 +171,7 @@ impl Handlers {
         // The caller looks at the facts next; who sets one looks here afterwards, with a fence in between, too.
         fence(Ordering::SeqCst);
         drop(slots);
-        drop(timers);
+        drop(limit);
         // What was removed may do anything when it is dropped: not under the lock.
         removed.extend(result?);
         Ok(removed)
@@ -181,7 +182,7 @@ impl Handlers {
         let mut removed = Removed::nothing();
         let mut slots = self.lock();
         slots.over = true;
-        let timers = slots.stop_timers();
+        let limit = slots.limit.take();
         let closers = std::mem::take(&mut slots.closers);
         for registration in [slots.read.take(), slots.write.take()].into_iter().flatten().chain(closers) {
             removed.add(registration);
@@ -191,7 +192,7 @@ impl Handlers {
         // A loop, or a channel, that went first has nothing to clear.
         let below = inner.set_aio_fd_handler(AioChange::Clear, AioChange::Clear);
         drop(slots);
-        drop(timers);
+        drop(limit);
         removed.extend(below.unwrap_or_default());
         removed
     }
@@ -305,15 +306,14 @@ impl Handlers {
     /// passed; `None` when no limit runs any more.
     pub(super) fn arm_deadline(&self, deadline: Option<Instant>, expired: impl Fn() + Clone + Send + 'static) {
         let mut slots = self.lock();
-        if slots.deadline == deadline {
+        if slots.limit.as_ref().map(|limit| limit.deadline) == deadline {
             return;
         }
-        let old = slots.stop_timers();
-        if let Some(at) = deadline {
-            let set = |context| Timer::set(context, at, expired.clone());
-            let timers = slots.contexts().into_iter().map(set).collect();
-            (slots.deadline, slots.timers) = (deadline, timers);
-        }
+        let limit = deadline.map(|deadline| {
+            let set = |context| Timer::set(context, deadline, expired.clone());
+            Box::new(Limit { deadline, _timers: slots.contexts().into_iter().map(set).collect() })
+        });
+        let old = std::mem::replace(&mut slots.limit, limit);
         drop(slots);
         drop(old);
     }

@@ -2,10 +2,11 @@
 
 use std::io::IoSlice;
 
+use super::core::Bounds;
 use super::engine::{Encoder, Source};
 use super::outbox::AfterPanic;
 use super::state::{Facts, SharedFacts};
-use crate::{Buffer, Channel, Error, ErrorKind, Limits, Result, WriteFlags};
+use crate::{Buffer, Channel, Error, ErrorKind, Result, WriteFlags};
 
 /// What the writing side's lock guards.
 pub(super) struct Writer<E> {
@@ -64,7 +65,7 @@ pub(super) struct Outlet<'a> {
     pub(super) layer: &'static str,
     pub(super) inner: &'a dyn Channel,
     pub(super) facts: &'a SharedFacts,
-    pub(super) limits: &'a Limits,
+    pub(super) limits: &'a Bounds,
 }
 
 /// Replies are put into `out` only while less than this waits there: a peer that does not read gets none.

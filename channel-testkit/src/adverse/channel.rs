@@ -235,8 +235,8 @@ impl Adverse {
         let mut removed = Removed::nothing();
         let (mut reading, mut writing) = (self.reading.slot(), self.writing.slot());
         // Both, before anything is changed: one of them may be refused.
-        let read = read.resolve(reading.as_ref().map(|there| there.handler()), self.kind.layer)?;
-        let write = write.resolve(writing.as_ref().map(|there| there.handler()), self.kind.layer)?;
+        let read = read.resolve(reading.as_ref().map(|there| there.callee()), self.kind.layer)?;
+        let write = write.resolve(writing.as_ref().map(|there| there.callee()), self.kind.layer)?;
         let sets = |change: &AioChange| matches!(change, AioChange::Set(_));
         let set = [(Direction::Read, sets(&read)), (Direction::Write, sets(&write))];
         let mut change = |read, write| {

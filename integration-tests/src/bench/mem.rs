@@ -1,7 +1,8 @@
 //! What silent connections keep: the memory of many that were used before and say nothing now, or that have yet to open.
 //!
-//! Both ends are in this process. What counts is what it has resident, so that what the allocator cannot give back counts, too; memory of
-//! the kernel's does not.
+//! Both ends are in this process. What counts is what its heap has in use, that of C libraries and the allocator's own headers included;
+//! what is resident is told beside it, which counts the holes that the allocator cannot give back, too. Memory of the kernel's is in
+//! neither.
 
 use std::fs;
 use std::io::Write;
@@ -11,6 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use channel_core::{AioChange, AioChannel, AioHandler, Channel, ChannelExt, EventLoop};
+use malloc_info::info::{SystemType, TotalType};
+use malloc_info::malloc_info;
 use rustls::{ClientConfig, ServerConfig};
 use serde_json::{Value, json};
 
@@ -107,8 +110,10 @@ impl Options {
 pub struct Measurement {
     /// Connections that were measured.
     pub n: usize,
-    /// Resident bytes for each side of each.
+    /// Bytes of the heap in use for each side of each.
     pub a_side: f64,
+    /// Bytes resident for each side of each.
+    pub resident_a_side: f64,
 }
 
 impl Measurement {
@@ -126,6 +131,7 @@ impl Measurement {
             "size": options.size,
             "n": self.n,
             "bytes_a_side": self.a_side.round(),
+            "resident_a_side": self.resident_a_side.round(),
         })
     }
 }
@@ -172,14 +178,25 @@ fn measure<T>(n: usize, mut open: impl FnMut() -> Result<T, Failure>) -> Result<
     let warm = (0..WARM_UP.min(n)).map(|_| open()).collect::<Result<Vec<T>, Failure>>()?;
     let mut open_now = Vec::with_capacity(n);
     let mut progress = Progress::new(n);
-    let before = resident()?;
+    let before = (in_use()?, resident()?);
     for done in 1..=n {
         open_now.push(open()?);
         progress.set(done);
     }
-    let grown = resident()?.saturating_sub(before);
+    let after = (in_use()?, resident()?);
     drop((warm, open_now));
-    Ok(Measurement { n, a_side: grown as f64 / (2 * n) as f64 })
+    let a_side = |before: u64, after: u64| after.saturating_sub(before) as f64 / (2 * n) as f64;
+    Ok(Measurement { n, a_side: a_side(before.0, after.0), resident_a_side: a_side(before.1, after.1) })
+}
+
+/// What the heap of this process has in use, in bytes: what it has of the system less what is free (malloc_info(3), which only glibc has).
+fn in_use() -> Result<u64, Failure> {
+    let info = malloc_info()?;
+    let total = |kind| info.total.iter().filter(|total| total.r#type == kind).map(|total| total.size).sum::<usize>();
+    let of_the_system: usize =
+        info.system.iter().filter(|system| system.r#type == SystemType::Current).map(|system| system.size).sum();
+    let free = total(TotalType::Fast) + total(TotalType::Rest);
+    Ok((of_the_system + total(TotalType::Mmap)).saturating_sub(free) as u64)
 }
 
 /// What this process has resident, in bytes (`VmRSS`, proc_pid_status(5)).

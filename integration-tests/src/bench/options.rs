@@ -61,6 +61,16 @@ words! {
     }
 }
 
+words! {
+    /// Who reads at the end that sends.
+    Reader {
+        /// Nobody.
+        None = "none",
+        /// A thread that sleeps in a read all the while, as that of a client which waits for answers.
+        Asleep = "asleep",
+    }
+}
+
 /// One run of one test.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -74,6 +84,8 @@ pub struct Options {
     pub dir: Sends,
     /// Whether messages gather.
     pub mode: Mode,
+    /// Who reads where the sender writes.
+    pub reader: Reader,
     /// How it is enciphered.
     pub cipher: Cipher,
     /// By what library.
@@ -94,6 +106,7 @@ impl Default for Options {
             stack: Stack::Wss,
             dir: Sends::Client,
             mode: Mode::Send,
+            reader: Reader::None,
             cipher: Cipher::Aes128,
             provider: Provider::Aws,
             size: 64 * 1024,
@@ -105,7 +118,7 @@ impl Default for Options {
 
 /// The keys of [`Options::parse`] and their values, for a usage line.
 pub const KEYS: &str = "peer=project|raw|rustls|tungstenite transport=unix|tcp stack=plain|tls|ws|wss size=BYTES \
-                        secs=SECONDS dir=c2s|s2c mode=send|write cipher=aes128|aes256 provider=aws|ring rsize=KIB";
+                        secs=SECONDS dir=c2s|s2c mode=send|write reader=none|asleep cipher=aes128|aes256 provider=aws|ring rsize=KIB";
 
 impl Options {
     /// Reads `key=value` words over the defaults.
@@ -122,10 +135,12 @@ impl Options {
     /// As [`parse`](Self::parse).
     pub fn parse_round_trips(words: &[String]) -> Result<Self, Refusal> {
         let options = Self { size: 64, ..Self::default() }.with(words)?;
-        match options.mode {
-            Mode::Send => Ok(options),
-            Mode::Write => Err(Refusal("mode=write: a message that waits for more is never answered".to_owned())),
-        }
+        let refusal = match (options.mode, options.reader) {
+            (Mode::Send, Reader::None) => return Ok(options),
+            (Mode::Write, _) => "mode=write: a message that waits for more is never answered",
+            (Mode::Send, Reader::Asleep) => "reader=asleep: whoever makes round trips reads by itself",
+        };
+        Err(Refusal(refusal.to_owned()))
     }
 
     fn with(self, words: &[String]) -> Result<Self, Refusal> {
@@ -138,6 +153,7 @@ impl Options {
                 "stack" => options.stack = Stack::parse(key, value)?,
                 "dir" => options.dir = Sends::parse(key, value)?,
                 "mode" => options.mode = Mode::parse(key, value)?,
+                "reader" => options.reader = Reader::parse(key, value)?,
                 "cipher" => options.cipher = Cipher::parse(key, value)?,
                 "provider" => options.provider = Provider::parse(key, value)?,
                 "size" => options.size = number(key, value, 1, content::LONGEST)?,
@@ -150,8 +166,11 @@ impl Options {
         Ok(options)
     }
 
-    /// Each peer but ours is one protocol.
+    /// Each peer but ours is one protocol, for one thread at a time.
     fn check_peer(&self) -> Result<(), Refusal> {
+        if self.reader == Reader::Asleep && self.peer != Peer::Project {
+            return Err(Refusal(format!("reader=asleep: peer={} is not for two threads at once", self.peer)));
+        }
         let stacks: &[Stack] = match self.peer {
             Peer::Project => return Ok(()),
             Peer::Raw => &[Stack::Plain],
@@ -208,6 +227,7 @@ mod tests {
         assert_eq!(refusal(&["peer=rustls", "stack=ws"]), "peer=rustls does not speak stack=ws; it has stack=tls");
         assert_eq!(refusal(&["size=0"]), "size=0: give a whole number from 1 to 1048576");
         assert_eq!(refusal(&["secs=long"]), "secs=long: give a number from 0.05 to 3600");
+        assert!(refusal(&["reader=asleep", "peer=raw", "stack=plain"]).starts_with("reader=asleep: peer=raw is not"));
         assert!(refusal(&["engine=rustls-0.24"]).starts_with("there is no key `engine`"));
         assert!(refusal(&["fast"]).starts_with("`fast` is not key=value"));
         assert!(!refusal(&["dir=up"]).contains('\n'));

@@ -91,11 +91,11 @@ struct End {
 
 impl End {
     fn into_sender(self) -> Result<Box<dyn Sender>, Failure> {
-        let mode = self.options.mode;
+        let (mode, reader) = (self.options.mode, self.options.reader);
         Ok(match self.options.peer {
             Peer::Raw | Peer::Rustls => Box::new(raw::Bytes::sending(self.into_stream()?)),
             Peer::Tungstenite => Box::new(tungstenite::Messages::new(self.into_websocket()?, mode)),
-            Peer::Project => Box::new(project::Stacked::sending(self.into_channel()?, mode)?),
+            Peer::Project => Box::new(project::Stacked::sending(self.into_channel()?, mode, reader)?),
         })
     }
 

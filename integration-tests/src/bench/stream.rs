@@ -52,6 +52,7 @@ impl Measurement {
             "size": options.size,
             "dir": options.dir.to_string(),
             "mode": options.mode.to_string(),
+            "reader": options.reader.to_string(),
             "cipher": options.cipher.to_string(),
             "provider": options.provider.to_string(),
             "secs": options.time.as_secs_f64(),

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use async_task::FallibleTask;
+use pin_project_lite::pin_project;
 
 use super::inbox::{Inbox, Until, Work};
 use super::{EventLoop, LAYER, LoopHandle};
@@ -41,7 +42,7 @@ impl LoopHandle {
     {
         let id = self.inbox.next_task();
         let listed = Listed { inbox: Arc::clone(&self.inbox), id };
-        let future = ListedFuture { future: Some(Box::pin(future)), _listed: listed };
+        let future = ListedFuture { future: Some(future), _listed: listed };
         let inbox = Arc::clone(&self.inbox);
         let (task, handle) = async_task::spawn(future, move |task| inbox.push(Work::Task(task)));
         if self.inbox.list_task(id, task.waker()) {
@@ -65,26 +66,35 @@ impl Drop for Listed {
     }
 }
 
-/// A task's future. On the heap, because a future that awaited it would have it twice.
-struct ListedFuture<F> {
-    future: Option<Pin<Box<F>>>,
-    /// Dropped behind it.
-    _listed: Listed,
+pin_project! {
+    /// A task's future.
+    struct ListedFuture<F> {
+        #[pin]
+        future: Option<F>,
+        // Dropped behind it.
+        _listed: Listed,
+    }
+
+    impl<F> PinnedDrop for ListedFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            this.end();
+        }
+    }
 }
 
-impl<F> Drop for ListedFuture<F> {
+impl<F> ListedFuture<F> {
     /// A task that is cancelled may panic in what it drops: that ends the task, and must not end the program, which is what async-task does.
-    fn drop(&mut self) {
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.future.take()))); // the panic hook has told of it
+    fn end(self: Pin<&mut Self>) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.project().future.set(None))); // the panic hook has told of it
     }
 }
 
 impl<F: Future> Future for ListedFuture<F> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        match &mut self.future {
-            Some(future) => future.as_mut().poll(context),
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project().future.as_pin_mut() {
+            Some(future) => future.poll(context),
             None => Poll::Pending, // it is being dropped
         }
     }
