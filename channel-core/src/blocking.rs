@@ -1,7 +1,7 @@
 //! Blocking mode: try, and where that would block, wait for readiness and try again; and how long that may take. The only place that waits.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub struct Mode {
     non_blocking: AtomicBool,
     reader_waits: AtomicBool,
     writer_waits: AtomicBool,
+    /// How many of the next reads that wait do so before they try.
+    sleeps_first: AtomicU8,
     /// Of a channel that was ever given a timeout.
     clocks: OnceLock<Box<[Clock; 2]>>,
 }
@@ -120,8 +122,8 @@ pub(crate) fn limit_of<C: Channel + ?Sized>(channel: &C, direction: Direction) -
     let timeout = match direction {
         Direction::Read => channel.read_timeout(),
         Direction::Write => channel.write_timeout(),
-    };
-    Instant::now().checked_add(timeout?)
+    }?;
+    Instant::now().checked_add(timeout)
 }
 
 impl Mode {
@@ -239,7 +241,8 @@ impl Mode {
     }
 
     /// Runs `attempt` until it gives anything but would-block, waiting in between for `channel` to be ready in
-    /// `direction`, as long as the timeout of that lets it. In non-blocking mode, or with `dont_wait`, it runs once.
+    /// `direction`, as long as the timeout of that lets it. In non-blocking mode, or with `dont_wait`, it runs once. A read behind reads whose
+    /// first attempt was in vain waits before its own: [`readiness`](Channel::readiness) has to be honest.
     ///
     /// # Errors
     /// What `attempt` fails with; [`ErrorKind::Busy`] where another thread already waits in this direction;
@@ -249,11 +252,24 @@ impl Mode {
         channel: &dyn Channel,
         direction: Direction,
         dont_wait: bool,
-        attempt: impl FnMut() -> Result<T>,
+        mut attempt: impl FnMut() -> Result<T>,
     ) -> Result<T> {
-        let deadline = if dont_wait { None } else { self.deadline(direction) };
-        let result = self.run_until(channel, direction, dont_wait, deadline, attempt);
-        self.note(channel, direction, result)
+        if dont_wait || !self.is_blocking() {
+            let result = attempt(); // a change of the mode applies from the next call
+            return self.note(channel, direction, result);
+        }
+        let deadline = self.deadline(direction);
+        let mut turn = if self.sleeps_first(direction) { self.begin_wait(direction) } else { None };
+        if turn.is_none() {
+            let first = attempt();
+            let waits = first.as_ref().is_err_and(Error::is_would_block);
+            self.note_first(direction, waits);
+            if !waits {
+                return first;
+            }
+            turn = self.begin_wait(direction);
+        }
+        self.wait_and(channel, direction, turn, deadline, attempt)
     }
 
     /// As [`run`](Self::run), by `deadline` instead, whatever the timeout is: for a call that has a limit of its own, or several parts.
@@ -269,12 +285,23 @@ impl Mode {
         mut attempt: impl FnMut() -> Result<T>,
     ) -> Result<T> {
         let waits = !dont_wait && self.is_blocking(); // a change applies from the next call
-        let first = attempt();
-        match &first {
+        match attempt() {
             Err(error) if waits && error.is_would_block() => {}
-            _ => return first,
+            first => return first,
         }
-        let Some(_turn) = self.begin_wait(direction) else {
+        self.wait_and(channel, direction, self.begin_wait(direction), deadline, attempt)
+    }
+
+    /// Waits for its `turn`, and runs `attempt` until that gives anything but would-block.
+    fn wait_and<T>(
+        &self,
+        channel: &dyn Channel,
+        direction: Direction,
+        turn: Option<impl Drop>,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        let Some(_turn) = turn else {
             let detail = "a channel has one reader and one writer at a time";
             return Err(Error::new(ErrorKind::Busy, channel.layer(), detail).on(channel.name()));
         };
@@ -290,6 +317,25 @@ impl Mode {
                 Err(error) if error.is_would_block() => {}
                 done => return done,
             }
+        }
+    }
+
+    /// Whether to wait before the first attempt, which would be in vain: the reader of answers, say, finds nothing each time. Every now and
+    /// then it tries first, and stays with that if it finds something.
+    fn sleeps_first(&self, direction: Direction) -> bool {
+        let left = self.sleeps_first.load(Ordering::Relaxed);
+        let sleeps = direction == Direction::Read && left > 0;
+        if sleeps {
+            self.sleeps_first.store(left - 1, Ordering::Relaxed);
+        }
+        sleeps
+    }
+
+    /// Notes whether a first attempt was in vain.
+    fn note_first(&self, direction: Direction, waits: bool) {
+        const SLEEPS: u8 = 15;
+        if direction == Direction::Read && waits {
+            self.sleeps_first.store(SLEEPS, Ordering::Relaxed);
         }
     }
 

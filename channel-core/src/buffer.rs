@@ -139,7 +139,7 @@ impl Buffer {
 
     /// Gives the storage back to the pool, if nothing is held in it.
     pub fn release(&mut self) {
-        if self.is_empty() {
+        if self.piece.as_ref().is_some_and(|piece| piece.held().is_empty()) {
             self.replace(None);
         }
     }

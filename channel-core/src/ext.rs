@@ -139,6 +139,7 @@ pub trait ChannelExt: Channel {
                     fds.truncate(had);
                     return Err(ended_early(self.layer(), done).on(self.name()));
                 }
+                Ok(count) if matches!(rest, [last] if last.len() == count) => return Ok(true), // nearly always
                 Ok(count) => {
                     done += count;
                     skip_mut(&mut rest, count);
@@ -197,6 +198,7 @@ pub trait ChannelExt: Channel {
                     let detail = "a write of a non-empty buffer took nothing";
                     return Err(Error::new(ErrorKind::Internal, self.layer(), detail).with_bytes_done(done));
                 }
+                Ok(count) if matches!(rest, [last] if last.len() == count) => return Ok(()), // nearly always
                 Ok(count) => {
                     done += count;
                     fds = &[];
@@ -246,7 +248,9 @@ fn ended_early(layer: &'static str, done: usize) -> Error {
 
 /// Skips `count` bytes and all buffers without room, so that an empty list means that nothing is left to do.
 fn skip_mut<'a, 'b>(bufs: &mut &'a mut [IoSliceMut<'b>], count: usize) {
-    IoSliceMut::advance_slices(bufs, count);
+    if count > 0 {
+        IoSliceMut::advance_slices(bufs, count);
+    }
     while bufs.first().is_some_and(|buf| buf.is_empty()) {
         let rest = std::mem::take(bufs);
         *bufs = &mut rest[1..];
@@ -255,7 +259,9 @@ fn skip_mut<'a, 'b>(bufs: &mut &'a mut [IoSliceMut<'b>], count: usize) {
 
 /// As [`skip_mut`], for output.
 fn skip<'a, 'b>(bufs: &mut &'a mut [IoSlice<'b>], count: usize) {
-    IoSlice::advance_slices(bufs, count);
+    if count > 0 {
+        IoSlice::advance_slices(bufs, count);
+    }
     while bufs.first().is_some_and(|buf| buf.is_empty()) {
         let rest = std::mem::take(bufs);
         *bufs = &mut rest[1..];

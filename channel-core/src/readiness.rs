@@ -47,7 +47,7 @@ pub enum Readiness {
 /// What to wait for: any one of a few descriptors, or a deadline.
 #[derive(Clone, Debug, Default)]
 pub struct Interests {
-    inline: [Option<Interest>; 4],
+    inline: [Option<Interest>; 2],
     more: Vec<Interest>,
     tickets: Tickets,
     deadline: Option<Instant>,

@@ -11,13 +11,11 @@ use channel_core::{Buffer, Channel, ChannelExt, Layered, Limits, MemoryChannel, 
 use channel_testkit::watchdog;
 use support::{Plain, plain};
 
-/// Has a reply to whatever comes. When a writer has just found that there is no reply to what it has sent, one comes: somebody reads, on
-/// another thread.
+/// Has a reply to whatever comes. While a writer is at work one comes: somebody reads, on another thread.
 #[derive(Clone, Default)]
 struct Replies {
     waiting: Arc<Mutex<Vec<u8>>>,
     reads_next: Arc<Mutex<Weak<Layered<Self, Self>>>>,
-    encoded: bool,
 }
 
 impl Decoder for Replies {
@@ -34,18 +32,15 @@ impl Decoder for Replies {
 impl Encoder for Replies {
     fn pump(&mut self, out: &mut Buffer) -> Result<()> {
         out.extend(&std::mem::take(&mut *self.waiting.lock().unwrap()));
-        if self.encoded && out.is_empty() {
-            let near = std::mem::take(&mut *self.reads_next.lock().unwrap()).upgrade();
-            thread::scope(|scope| {
-                let near = near.as_ref();
-                scope.spawn(move || near.map(|near| assert!(near.read(&mut [0]).unwrap_err().is_would_block())));
-            });
-        }
         Ok(())
     }
 
     fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
-        self.encoded = true;
+        let near = std::mem::take(&mut *self.reads_next.lock().unwrap()).upgrade();
+        thread::scope(|scope| {
+            let near = near.as_ref();
+            scope.spawn(move || near.map(|near| assert!(near.read(&mut [0]).unwrap_err().is_would_block())));
+        });
         Plain.encode(source, out)
     }
 }

@@ -5,7 +5,7 @@ mod odd;
 mod support;
 
 use std::future::poll_fn;
-use std::io::SeekFrom;
+use std::io::{IoSliceMut, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
 use channel_core::{
     AioChange, AioChannel, AioHandler, BufferChannel, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop,
-    Layered, Limits, MemoryChannel, Readiness, Result,
+    Layered, Limits, MemoryChannel, Mode, ReadFlags, Readiness, Result,
 };
 use channel_testkit::watchdog;
 use odd::endless;
@@ -367,4 +367,34 @@ fn a_time_that_is_set_while_a_call_ends_holds() {
             assert!(left < LONG / 2, "in round {count} the time that was set before holds: {left:?}");
         }
     });
+}
+
+/// What a read came to with nothing there, and how often it was attempted.
+fn reads_nothing(mode: &Mode, near: &MemoryChannel) -> (ErrorKind, u32) {
+    mode.set_timeout(near, Direction::Read, Some(Duration::from_millis(20))).unwrap();
+    let mut attempts = 0;
+    let read = mode.run(near, Direction::Read, false, || {
+        attempts += 1;
+        near.readv_full(&mut [IoSliceMut::new(&mut [0])], None, ReadFlags::DONT_WAIT)
+    });
+    mode.set_timeout(near, Direction::Read, None).unwrap();
+    (read.unwrap_err().kind(), attempts)
+}
+
+#[test]
+fn who_read_in_vain_sleeps_first_the_next_times_and_tries_again_after_some() {
+    let ((near, far), mode) = (MemoryChannel::pair().unwrap(), Mode::default());
+    assert_eq!(reads_nothing(&mode, &near), (ErrorKind::TimedOut, 1));
+    assert_eq!(reads_nothing(&mode, &near), (ErrorKind::TimedOut, 0));
+    let done = mode.run_until(&near, Direction::Read, false, None, || Ok(1));
+    assert_eq!(done.unwrap(), 1, "a handshake that is over has nothing to wait for");
+    near.set_blocking(false);
+    while near.write(&[0; 4096]).is_ok() {}
+    mode.set_timeout(&near, Direction::Write, Some(Duration::from_millis(20))).unwrap();
+    assert_eq!(mode.run(&near, Direction::Write, false, || Ok(1)).unwrap(), 1, "a writer tries");
+    far.write_all(&[0; 64]).unwrap();
+    for _ in 0..64 {
+        mode.run(&near, Direction::Read, false, || near.read(&mut [0])).unwrap();
+    }
+    assert_eq!(reads_nothing(&mode, &near), (ErrorKind::TimedOut, 1), "there was always something");
 }

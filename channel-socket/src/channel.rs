@@ -27,7 +27,8 @@ use crate::failure::Failure;
 ///
 /// # Blocking
 /// System calls carry `MSG_DONTWAIT` and `MSG_NOSIGNAL`; in blocking mode the channel waits in poll(2). A read or write tries
-/// first, so one that need not wait is one system call.
+/// first, so one that need not wait is one system call; but a read behind reads that found nothing polls first, as that of a client does
+/// which waits for answers.
 ///
 /// # Close and drop
 /// [`close`](Channel::close) shuts the connection down, which other holders of the same open socket notice; dropping closes

@@ -79,7 +79,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     /// Pushes replies, and output left from earlier calls, as far as the inner channel takes them.
     fn tend(&self, writer: &mut Writer<E>) {
         // A failure is latched in the writing side, and reading goes on.
-        let _ = writer.push_gathered(self.outlet(), false);
+        let _ = writer.tend(self.outlet());
         self.flush_below_a_cork();
     }
 
@@ -340,21 +340,23 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         }
         let below = if facts.contains(Facts::LEAVING) { Direction::Write } else { direction };
         let mut answer = self.inner.readiness(below);
-        let mut heeds = News::WRITE;
-        if direction == Direction::Read {
-            heeds = News::READ;
-            if facts.contains(Facts::UNSENT) {
-                answer = answer.or(self.inner.readiness(Direction::Write));
-            } else if !facts.contains(Facts::LEAVING) {
-                heeds |= News::UNSENT;
-            }
-            answer = answer.with_deadline(self.silence(facts));
+        if direction == Direction::Read && facts.contains(Facts::UNSENT) {
+            answer = answer.or(self.inner.readiness(Direction::Write));
         }
-        if facts.contains(Facts::OPEN) {
-            answer = self.mode.limited(direction, answer);
+        // In place: an answer is not small.
+        let Readiness::Wait(interests) = &mut answer else { return answer };
+        let (heeds, silence) = match direction {
+            Direction::Write => (News::WRITE, None),
+            Direction::Read if facts.intersects(Facts::UNSENT | Facts::LEAVING) => (News::READ, self.silence(facts)),
+            Direction::Read => (News::READ | News::UNSENT, self.silence(facts)),
+        };
+        interests.add_ticket(ticket.heeding(heeds));
+        let open = facts.contains(Facts::OPEN);
+        let limit = if open { self.mode.limit(direction) } else { self.handshake_deadline.get().copied() };
+        for deadline in silence.into_iter().chain(limit) {
+            interests.add_deadline(deadline);
         }
-        let handshake = if facts.contains(Facts::OPEN) { None } else { self.handshake_deadline.get() };
-        answer.with_deadline(handshake.copied()).with_ticket(ticket.heeding(heeds))
+        answer
     }
 
     /// Tells who sleeps what was left for them. Each call that may leave something ends with this, and so does a handler's push.

@@ -133,8 +133,9 @@ pub enum Stopped {
 
 /// Turns plaintext into bytes to send.
 pub trait Encoder: Send + 'static {
-    /// Puts replies the decoder left into `out`. Called before anything new is encoded, and whenever a decoder says
-    /// [`reply`](Decoded::reply). The default is a protocol without replies.
+    /// Puts replies the decoder left into `out`. Called after a decoder said [`reply`](Decoded::reply), after
+    /// [`Layered::control`](crate::Layered::control), when the channel opens and before [`finish`](Self::finish); an engine whose
+    /// replies have a place in the order of what it encodes puts them there itself. The default is a protocol without replies.
     ///
     /// # Errors
     /// Whatever ends our output.

@@ -21,6 +21,8 @@ pub(super) struct Writer<E> {
     end: End,
     /// Why writes fail, once they do.
     refusal: Option<Error>,
+    /// Whether [`Encoder::pump`] may have something by now.
+    replies_wait: bool,
     /// Whether [`Encoder::pump`] failed: it is not asked again, for its last word is in `out` already.
     pump_failed: bool,
     /// Whether `out` holds plaintext of the caller's, rather than replies and endings alone.
@@ -85,6 +87,7 @@ impl<E: Encoder> Writer<E> {
             flushing: false,
             end: End::No,
             refusal: None,
+            replies_wait: false,
             pump_failed: false,
             out_has_data: false,
             lost: false,
@@ -94,6 +97,7 @@ impl<E: Encoder> Writer<E> {
 
     pub(super) fn install(&mut self, encoder: E) {
         self.encoder = Some(encoder);
+        self.replies_wait = true;
     }
 
     pub(super) fn encoder(&mut self) -> Option<&mut E> {
@@ -138,6 +142,7 @@ impl<E: Encoder> Writer<E> {
     ///
     /// `WouldBlock` where it does not take all.
     pub(super) fn push(&mut self, to: Outlet<'_>) -> Result<()> {
+        self.replies_wait = true;
         let result = self.push_out(to);
         self.publish(to.facts);
         result
@@ -153,8 +158,9 @@ impl<E: Encoder> Writer<E> {
 
     fn push_encoded(&mut self, to: Outlet<'_>) -> Result<()> {
         loop {
-            if self.out.len() < REPLIES_BELOW && !self.pump_failed && self.end != End::Done {
+            if self.replies_wait && self.out.len() < REPLIES_BELOW && !self.pump_failed && self.end != End::Done {
                 if let Some(encoder) = &mut self.encoder {
+                    self.replies_wait = false;
                     if let Err(error) = encoder.pump(&mut self.out) {
                         self.pump_failed = true;
                         self.refuse(&error, to.facts);
@@ -184,6 +190,12 @@ impl<E: Encoder> Writer<E> {
         self.out_has_data = false;
         self.refuse(&error, to.facts);
         error
+    }
+
+    /// As [`push_gathered`](Self::push_gathered), after somebody noted that there are replies.
+    pub(super) fn tend(&mut self, to: Outlet<'_>) -> Result<()> {
+        self.replies_wait = true;
+        self.push_gathered(to, false)
     }
 
     /// Sends what is encoded and, unless corked or `all`, what cork gathered.
@@ -247,7 +259,9 @@ impl<E: Encoder> Writer<E> {
     }
 
     fn send(&mut self, to: Outlet<'_>, bufs: &[IoSlice<'_>]) -> Result<usize> {
-        self.push_gathered(to, true)?;
+        if !self.out.is_empty() || !self.plain.is_empty() {
+            self.push_gathered(to, true)?;
+        }
         self.encode_and_send(to, Source::new(bufs, to.limits.queued_bytes.max(1)))
     }
 
