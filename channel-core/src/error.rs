@@ -279,8 +279,8 @@ impl Error {
     /// For a call that took as long as the timeout of `channel` lets it \[T1\].
     pub(crate) fn timed_out<C: Channel + ?Sized>(direction: Direction, channel: &C) -> Self {
         let detail = match direction {
-            Direction::Read => "nothing came in the time of set_read_timeout",
-            Direction::Write => "nothing could be sent in the time of set_write_timeout",
+            Direction::Read => "the time of set_read_timeout has passed",
+            Direction::Write => "the time of set_write_timeout has passed",
         };
         let error = Self::new(ErrorKind::TimedOut, channel.layer(), detail).on(channel.name());
         error.amend(|report| report.passing = true)

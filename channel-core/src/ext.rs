@@ -219,7 +219,7 @@ pub trait ChannelExt: Channel {
     }
 
     /// Waits until `direction` can make progress, or `timeout` passes; with `None`, as long as it takes. Says whether it can: a limit of the
-    /// channel's own that passes counts, for the next call says so.
+    /// channel's own that passes counts, for the next call says so; in non-blocking mode its read or write timeout is one.
     ///
     /// Blocks this thread alone and needs no event loop; honest about bytes held in layers. It may return early: the call that
     /// follows then says would-block and the next wait is longer. So it is no limit for a call in blocking mode, which may sleep on half a

@@ -197,3 +197,17 @@ fn a_second_end_does_nothing_below() {
     }
     assert_eq!(log.of("close_write").len(), 1);
 }
+
+#[test]
+fn of_two_failures_of_output_the_first_one_is_told_to_writers_for_ever() {
+    let (inner, far) = MemoryChannel::pair().unwrap();
+    let (near, _) = Broken::over(inner, Step::Pump, Limits::default());
+    near.set_blocking(false);
+    drop(far);
+    let echo = near.control("ping", |_| Ok(())).unwrap_err();
+    assert_eq!(echo.kind(), ErrorKind::BrokenPipe, "{echo}");
+    for _ in 0..2 {
+        let error = near.write(b"x").unwrap_err();
+        assert!(error.to_string().contains("stopped half way"), "{error}");
+    }
+}

@@ -127,7 +127,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     }
 
     pub(super) fn not_open(&self, operation: &'static str) -> Error {
-        let detail = "its handshake has not completed; call handshake first";
+        let detail = "call handshake first";
         self.annotate(Error::new(ErrorKind::NotOpen, self.layer, detail), operation)
     }
 

@@ -94,7 +94,7 @@ pub trait Decoder: Send + 'static {
         None
     }
 
-    /// The layer below ended. `left` is how many bytes were not consumed.
+    /// The layer below ended, before the decoder said [`End`](Stopped::End). `left` is how many bytes were not consumed.
     ///
     /// # Errors
     /// [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof) if the protocol does not allow its stream to end here.
@@ -127,7 +127,7 @@ pub enum Stopped {
     NeedInput,
     /// The sink is full, or had no turn left for another unit ([`Sink::begin_unit`]); there may be more.
     SinkFull,
-    /// The peer ended the stream cleanly; nothing more will come.
+    /// The peer ended the stream cleanly; nothing more will come, and the decoder is not called any more.
     End,
 }
 
@@ -135,7 +135,10 @@ pub enum Stopped {
 pub trait Encoder: Send + 'static {
     /// Puts replies the decoder left into `out`. Called after a decoder said [`reply`](Decoded::reply), after
     /// [`Layered::control`](crate::Layered::control), when the channel opens and before [`finish`](Self::finish); an engine whose
-    /// replies have a place in the order of what it encodes puts them there itself. The default is a protocol without replies.
+    /// replies have a place in the order of what it encodes puts them there itself. `out` holds whole results of earlier calls, so that no
+    /// reply comes to lie inside a unit. While a peer takes nothing this is not called: what it can make us owe meanwhile is the engine's to
+    /// bound, by a newer reply that replaces an older one, say, or [`LimitExceeded`](crate::ErrorKind::LimitExceeded). The default is a
+    /// protocol without replies.
     ///
     /// # Errors
     /// Whatever ends our output.
