@@ -265,11 +265,12 @@ impl Mode {
             let waits = first.as_ref().is_err_and(Error::is_would_block);
             self.note_first(direction, waits);
             if !waits {
-                return first;
+                return self.note(channel, direction, first);
             }
             turn = self.begin_wait(direction);
         }
-        self.wait_and(channel, direction, turn, deadline, attempt)
+        let result = self.wait_and(channel, direction, turn, deadline, attempt);
+        self.note(channel, direction, result) // by now calls may not wait any more
     }
 
     /// As [`run`](Self::run), by `deadline` instead, whatever the timeout is: for a call that has a limit of its own, or several parts.
@@ -333,7 +334,7 @@ impl Mode {
 
     /// Notes whether a first attempt was in vain.
     fn note_first(&self, direction: Direction, waits: bool) {
-        const SLEEPS: u8 = 15;
+        const SLEEPS: u8 = 3; // in a burst each of them is a poll(2) for nothing
         if direction == Direction::Read && waits {
             self.sleeps_first.store(SLEEPS, Ordering::Relaxed);
         }

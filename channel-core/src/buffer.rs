@@ -144,13 +144,13 @@ impl Buffer {
         }
     }
 
-    /// As [`release`](Self::release); and what is held, if that is no more than `most` bytes, moves to storage of its own size: a peer
-    /// that sends one byte of a record and then nothing does not pin a whole piece.
+    /// As [`release`](Self::release); and what is held, if that is no more than `most` bytes and less than half of what it lies in, moves to
+    /// storage of its own size: a peer that sends one byte of a record and then nothing does not pin a whole piece.
     pub fn shrink(&mut self, most: usize) {
         let held = self.as_slice();
         if held.is_empty() {
             self.release();
-        } else if held.len() <= most && self.capacity() >= STORAGE {
+        } else if held.len() <= most && self.capacity() >= STORAGE && self.capacity() > 2 * held.len() {
             let mut own = Piece::new(held.to_vec());
             own.end = held.len();
             self.replace(Some(own));
@@ -344,6 +344,18 @@ mod tests {
         buffer.consume(1);
         buffer.release();
         assert_eq!(buffer.capacity(), 0);
+    }
+
+    #[test]
+    fn what_fills_more_than_half_of_its_storage_stays_there() {
+        let mut buffer = Buffer::new();
+        let capacity = buffer.space(1).len(); // a piece, or a larger one that another test gave back
+        buffer.commit(capacity.div_ceil(2));
+        buffer.shrink(usize::MAX);
+        assert_eq!(buffer.capacity(), capacity, "a copy for little, again and again while it grows");
+        buffer.consume(1);
+        buffer.shrink(usize::MAX);
+        assert_eq!(buffer.capacity(), capacity.div_ceil(2) - 1);
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         let relaxed = flags.contains(ReadFlags::RELAXED_EOF);
         let dont_wait = flags.contains(ReadFlags::DONT_WAIT);
         let result = core.mode.run(self, Direction::Read, dont_wait, || core.try_read(bufs, relaxed));
-        core.after_call();
+        core.after(&result);
         result.map_err(|error| error.during("read"))
     }
 
@@ -255,13 +255,13 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
             let _ = core.mode.run_until(self, Direction::Write, false, deadline, || core.try_drain());
         }
         let result = core.mode.note(self, Direction::Write, result);
-        core.after_call();
+        core.after(&result);
         result.map_err(|error| error.during("write"))
     }
 
     fn flush(&self) -> Result<()> {
         let result = self.core.mode.run(self, Direction::Write, false, || self.core.try_flush());
-        self.core.after_call();
+        self.core.after(&result);
         result.map_err(|error| error.during("flush"))
     }
 
@@ -309,7 +309,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
 
     fn close_write(&self) -> Result<()> {
         let result = self.core.mode.run(self, Direction::Write, false, || self.core.try_close_write());
-        self.core.after_call();
+        self.core.after(&result);
         result.map_err(|error| error.during("close_write"))
     }
 
@@ -344,8 +344,10 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         let core = &self.core;
         let sets = |change: &AioChange| matches!(change, AioChange::Set(_) | AioChange::Claim(_));
-        let set =
-            [(Direction::Read, sets(&read), Facts::READ_DONE), (Direction::Write, sets(&write), Facts::WRITE_DONE)];
+        let set = [
+            (Direction::Read, sets(&read), Facts::READ_DONE | Facts::HELD),
+            (Direction::Write, sets(&write), Facts::WRITE_DONE),
+        ];
         let closer = [&read, &write].iter().any(|change| matches!(change, AioChange::Closer(_)));
         let (event, rests) = (|direction| core.event(direction), |direction| core.rests(direction));
         let closing = core.facts.has(Facts::CLOSING);
@@ -375,7 +377,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
         let (result, panicked) = self.core.try_lend(take);
         let result = self.core.mode.note(self, Direction::Read, result);
-        self.core.after_call();
+        self.core.after(&result);
         match panicked {
             Some(panic) => resume_unwind(panic),
             None => result.map_err(|error| error.during("read")),

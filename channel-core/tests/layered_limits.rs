@@ -1,4 +1,4 @@
-//! The limit of a handshake: it is the handshake's alone, and its timer is where the handlers are.
+//! The limit of a handshake: it is the handshake's alone, and its timer is where the handlers are; and that of input.
 
 mod support;
 
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use channel_core::engine::{Advance, Handshake};
+use channel_core::engine::{Advance, Decoded, Decoder, Handshake, Sink, Stopped};
 use channel_core::{
     AioChange, AioChannel, AioHandler, Buffer, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop, Layered,
     Limits, MemoryChannel, Readiness, Result,
@@ -179,4 +179,44 @@ fn a_handshake_of_a_task_takes_none_of_the_time_of_the_first_read() {
     let opened = Instant::now();
     let read = near.read(&mut [0]);
     assert!(read.as_ref().is_err_and(Error::is_would_block) || opened.elapsed() > TIME / 2, "{read:?}");
+}
+
+/// Gives a byte a call.
+struct Sips;
+
+impl Decoder for Sips {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let consumed = usize::from(!input.is_empty() && !sink.is_full());
+        sink.put(&input[..consumed]);
+        let stopped = if input.len() > consumed { Stopped::SinkFull } else { Stopped::NeedInput };
+        Ok(Decoded { consumed, stopped, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Never has enough.
+struct Hungry;
+
+impl Decoder for Hungry {
+    fn decode(&mut self, _: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
+        Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_unit_that_is_too_long_is_told_by_the_call_that_finds_it_so() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let below = Layered::open("sips", Box::new(near), Sips, Plain, Limits::default());
+    let limits = Limits { input_bytes: 64, ..Limits::default() }; // as many as the reads of one call
+    let near = Layered::open("hungry", Box::new(below), Hungry, Plain, limits);
+    near.set_blocking(false);
+    far.write_all(&[1; 64]).unwrap();
+    assert_eq!(near.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::LimitExceeded);
 }

@@ -398,3 +398,26 @@ fn who_read_in_vain_sleeps_first_the_next_times_and_tries_again_after_some() {
     }
     assert_eq!(reads_nothing(&mode, &near), (ErrorKind::TimedOut, 1), "there was always something");
 }
+
+#[test]
+fn a_call_that_was_under_way_when_the_mode_changed_did_something() {
+    let ((near, _far), mode) = (MemoryChannel::pair().unwrap(), Mode::default());
+    for vain in [false, true] {
+        let mut done = None;
+        mode.set_blocking(true);
+        mode.set_timeout(&near, Direction::Write, Some(LONG)).unwrap();
+        let mut attempts = 0;
+        let written = mode.run(&near, Direction::Write, false, || {
+            attempts += 1;
+            if vain && attempts == 1 {
+                return Err(Error::WOULD_BLOCK);
+            }
+            mode.set_blocking(false);
+            thread::sleep(Duration::from_millis(2));
+            done = Some(Instant::now());
+            Ok(1)
+        });
+        assert_eq!(written.unwrap(), 1);
+        assert!(mode.limit(Direction::Write) >= done.map(|done| done + LONG), "the time begins with the call's end");
+    }
+}

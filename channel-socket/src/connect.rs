@@ -93,7 +93,8 @@ impl SocketChannel {
 
     /// Adopts a connected TCP or unix stream socket. (QEMU: `qio_channel_socket_new_fd`.)
     ///
-    /// `O_NONBLOCK` stays as it is; the descriptor is made close-on-exec, since its number is the channel's from now on.
+    /// `O_NONBLOCK` stays as it is; the descriptor is made close-on-exec, since its number is the channel's from now on, and `SO_RCVLOWAT`
+    /// is set to 1: data in hand is never held back.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for anything but a connected stream socket of these families; the caller keeps
@@ -108,7 +109,11 @@ impl SocketChannel {
     /// As [`from_fd`](Self::from_fd).
     pub fn from_fd_with_limits(fd: OwnedFd, limits: &Limits) -> Result<Self, FromFdError> {
         match examine(&fd) {
-            Ok((family, peer)) => Ok(Self::over(fd, family, local_of, peer, limits)),
+            Ok((family, peer)) => {
+                // A mark that poll(2) heeds and recvmsg(2) does not would hold data back \[R4\] \[Q1\].
+                let _ = channel_sys::set_receive_low_water(fd.as_fd(), 1);
+                Ok(Self::over(fd, family, local_of, peer, limits))
+            }
             Err(error) => Err(FromFdError { fd, error: error.during("from_fd") }),
         }
     }

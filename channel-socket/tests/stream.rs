@@ -1,6 +1,7 @@
 //! Bytes, endings and modes over real sockets.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{IoSlice, IoSliceMut, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -518,4 +519,16 @@ fn a_peek_waits_behind_an_urgent_byte_and_what_follows_it_is_whole() {
     let (mut seen, mut fds) = ([0; 8], Vec::new());
     let count = near.readv_full(&mut [IoSliceMut::new(&mut seen)], Some(&mut fds), ReadFlags::empty()).unwrap();
     assert_eq!((&seen[..count], fds.len()), (&b"data"[..], 1), "what was only looked at, and its descriptor");
+}
+
+#[test]
+fn what_has_arrived_at_an_adopted_socket_is_there_whatever_its_low_water_mark_was() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (near, _) = listener.accept().unwrap();
+    channel_sys::set_receive_low_water(near.as_fd(), 100).unwrap();
+    let near = SocketChannel::from_fd(near.into()).unwrap();
+    far.write_all(b"few").unwrap();
+    assert!(near.wait(Direction::Read, Some(Duration::from_secs(60))).unwrap());
+    assert_eq!(near.read(&mut [0; 8]).unwrap(), 3);
 }

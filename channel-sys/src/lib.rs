@@ -115,9 +115,20 @@ pub fn set_passing(socket: BorrowedFd<'_>, what: Passing, on: bool) -> io::Resul
         Passing::Label => libc::SO_PASSSEC,
         Passing::Pidfd => SO_PASSPIDFD,
     };
-    let value = libc::c_int::from(on);
+    set_option(socket, option, on.into())
+}
+
+/// Has poll(2) call `socket` readable from so many bytes on (`SO_RCVLOWAT`, socket(7)); for all who hold the socket. Never blocks.
+///
+/// # Errors
+/// What setsockopt(2) fails with.
+pub fn set_receive_low_water(socket: BorrowedFd<'_>, bytes: i32) -> io::Result<()> {
+    set_option(socket, libc::SO_RCVLOWAT, bytes)
+}
+
+fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let length = mem::size_of_val(&value) as libc::socklen_t;
-    // SAFETY: these options take an int, which `value` is for as long as the call lasts.
+    // SAFETY: the options above take an int, which `value` is for as long as the call lasts.
     let done =
         unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), length) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -75,6 +75,7 @@ impl Decoder for TlsDecoder {
             consumed += len;
             self.owed = false;
         };
+        session.shrink();
         Ok(Decoded { consumed, stopped, reply: session.has_replies() })
     }
 

@@ -105,6 +105,7 @@ impl Handshake<TlsDecoder, TlsEncoder> for TlsHandshake {
             return Err(fault::error(ErrorKind::Internal, "the handshake is over"));
         };
         let result = go_on(&mut session, input, ended);
+        session.shrink();
         if !(matches!(result, Ok((_, true))) && session.has_only_tickets_to_send()) {
             session.pump(out);
         }

@@ -120,7 +120,7 @@ impl Session {
             self.pending = pending;
             result
         };
-        self.pending.shrink(self.most_pending);
+
         self.replies = replies;
         result?;
         if self.pending.len() > self.most_pending {
@@ -132,6 +132,11 @@ impl Session {
             return Err(self.fail(fault::error(ErrorKind::Protocol, "what came is not a TLS record")));
         }
         Ok(())
+    }
+
+    /// Gives back what a call needed for itself: nobody knows when the next one comes.
+    pub(crate) fn shrink(&mut self) {
+        self.pending.shrink(self.most_pending);
     }
 
     /// Keeps plaintext that came to light where no reader was at hand.

@@ -145,7 +145,8 @@ struct Claim {
 impl Claim {
     /// The handler, unless the channel let go of it.
     fn handler(&self) -> Option<AioHandler> {
-        let (registration, callback) = (self.registration.upgrade()?, self.callback.upgrade()?);
+        let callback = self.callback.upgrade()?; // first: it keeps the other one
+        let registration = self.registration.upgrade()?;
         Some(AioHandler { context: Arc::clone(registration.context()), callback })
     }
 }
@@ -352,6 +353,9 @@ impl Waits {
             Event::Close => AioChange::Closer(handler.clone()),
         };
         let result = set(channel, self.event, claiming);
+        if result.is_err() {
+            lock(&place.state).claim = 0; // who asked is told so by the result
+        }
         *claim = result.is_ok().then(|| Claim { registration, callback: Arc::downgrade(&callback) });
         // A claim replaces nothing, so nothing was removed.
         Claimed { result: result.map(|_| true), _released: released, _handler: Some(handler) }

@@ -2,8 +2,10 @@
 
 use std::any::Any;
 use std::io::{IoSlice, IoSliceMut};
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::closing::Closing;
@@ -59,20 +61,64 @@ pub(super) struct Core<D, E> {
     pub(super) closing: OnceLock<Box<Closing>>,
 }
 
+/// The reading side, locked.
+pub(super) struct Reading<'a, D: Decoder, E: Encoder> {
+    core: &'a Core<D, E>,
+    reader: MutexGuard<'a, Reader<D, E>>,
+    /// Whether the thread was unwinding before.
+    panicking: bool,
+}
+
+impl<D: Decoder, E: Encoder> Deref for Reading<'_, D, E> {
+    type Target = Reader<D, E>;
+
+    fn deref(&self) -> &Reader<D, E> {
+        &self.reader
+    }
+}
+
+impl<D: Decoder, E: Encoder> DerefMut for Reading<'_, D, E> {
+    fn deref_mut(&mut self) -> &mut Reader<D, E> {
+        &mut self.reader
+    }
+}
+
+impl<D: Decoder, E: Encoder> Drop for Reading<'_, D, E> {
+    fn drop(&mut self) {
+        if thread::panicking() && !self.panicking {
+            self.core.lose_reader();
+        }
+    }
+}
+
 impl<D: Decoder, E: Encoder> Core<D, E> {
     pub(super) fn outlet(&self) -> Outlet<'_> {
         Outlet { layer: self.layer, inner: &*self.inner, facts: &self.facts, limits: &self.limits }
     }
 
-    pub(super) fn reading(&self) -> Result<MutexGuard<'_, Reader<D, E>>> {
-        self.reader.lock().map_err(|_| {
+    pub(super) fn reading(&self) -> Result<Reading<'_, D, E>> {
+        let reader = self.reader.lock().map_err(|_| {
             let detail = "a panic inside the engine left its reading side in an unknown state";
             self.annotate(Error::new(ErrorKind::Internal, self.layer, detail), "read")
-        })
+        })?;
+        Ok(Reading { core: self, reader, panicking: thread::panicking() })
+    }
+
+    /// The reading side is of no use any more: whoever waits learns that from the next call.
+    fn lose_reader(&self) {
+        self.facts.set(Facts::HELD, false);
+        self.facts.set(Facts::READ_DONE, true);
+        self.tell_sleepers();
+        self.handlers.schedule(Direction::Read);
     }
 
     /// Runs `operation` on the writing side; replies that a reader left meanwhile follow.
     pub(super) fn writing<R>(&self, operation: impl FnOnce(&mut Writer<E>) -> R) -> R {
+        let operation = |writer: &mut Writer<E>| {
+            let result = operation(writer);
+            writer.tell_refusal(&self.facts);
+            result
+        };
         self.writer.with(operation, |writer| self.tend(writer))
     }
 
@@ -80,6 +126,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     fn tend(&self, writer: &mut Writer<E>) {
         // A failure is latched in the writing side, and reading goes on.
         let _ = writer.tend(self.outlet());
+        writer.tell_refusal(&self.facts);
         self.flush_below_a_cork();
     }
 
@@ -370,6 +417,15 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
 
 /// Handlers: what happens when the inner channel can make progress, and what every call does at its end.
 impl<D: Decoder, E: Encoder> Core<D, E> {
+    /// As [`after_call`](Self::after_call), unless the call was refused because the channel is not open: that is none, and a handler whose
+    /// calls are all refused comes to rest.
+    pub(super) fn after<T>(self: &Arc<Self>, result: &Result<T>) {
+        let refused = result.as_ref().is_err_and(Error::is_not_open) && !self.facts.has(Facts::OPEN);
+        if !refused {
+            self.after_call();
+        }
+    }
+
     /// Has handlers called for what this call left: bytes held, an end not yet reported, output to push.
     pub(super) fn after_call(self: &Arc<Self>) {
         if self.facts.has(Facts::BELOW_OPEN) {
@@ -382,7 +438,10 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         self.handlers.note_call(&*self.inner);
         let facts = self.facts.load();
         if facts.contains(Facts::HELD) {
-            self.handlers.schedule(Direction::Read);
+            // Who does not open the channel, but reads, is refused each time.
+            if facts.contains(Facts::OPEN) {
+                self.handlers.schedule(Direction::Read);
+            }
             if facts.contains(Facts::CLOSE_READS) && !facts.intersects(Facts::READ_DONE | Facts::CLOSED) {
                 self.handlers.schedule(Direction::Write);
                 self.handlers.schedule_closers();

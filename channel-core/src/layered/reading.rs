@@ -133,7 +133,8 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             if self.end.is_some() {
                 return Ok(Step::Ended);
             }
-            if fruitless == FRUITLESS_READS || sink.turn_is_over() {
+            let is_full = self.input.len() >= core.limits.input_bytes; // which ends the stream, below
+            if !is_full && (fruitless == FRUITLESS_READS || sink.turn_is_over()) {
                 return Err(Error::WOULD_BLOCK); // what is left, here or below, says that it is there
             }
             fruitless += 1;

@@ -126,6 +126,13 @@ impl<E: Encoder> Writer<E> {
         facts.set(Facts::WRITE_DONE, true);
     }
 
+    /// Says that writing is over, which a panic cannot.
+    pub(super) fn tell_refusal(&self, facts: &SharedFacts) {
+        if self.refusal.is_some() && !facts.has(Facts::WRITE_DONE) {
+            facts.set(Facts::WRITE_DONE, true);
+        }
+    }
+
     /// Publishes what the last operation left, and gives storage back that holds nothing.
     fn publish(&mut self, facts: &SharedFacts) {
         if self.out.is_empty() {
