@@ -47,6 +47,9 @@ pub mod watchdog;
 /// pair that is not as declared fails. `mod name [declared, …] in [mode, …] = maker;` makes the tests of those modes only: `blocking`,
 /// `non_blocking`, `event_loop` and `tokio`.
 ///
+/// A layer of one's own is tested over a channel that has been tested, as `channel-core/tests/own_layer.rs` does. That its decoder replies to
+/// something is its own to test: the suite knows nothing of its protocol.
+///
 /// ```
 /// # use channel_core::MemoryChannel;
 /// # use std::time::Duration;
