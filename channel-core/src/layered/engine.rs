@@ -134,7 +134,7 @@ pub enum Stopped {
 /// Turns plaintext into bytes to send.
 pub trait Encoder: Send + 'static {
     /// Puts replies the decoder left into `out`. Called after a decoder said [`reply`](Decoded::reply), after
-    /// [`Layered::control`](crate::Layered::control), when the channel opens and before [`finish`](Self::finish); an engine whose
+    /// [`Layered::control`](crate::Layered::control), with the first write and before [`finish`](Self::finish); an engine whose
     /// replies have a place in the order of what it encodes puts them there itself. `out` holds whole results of earlier calls, so that no
     /// reply comes to lie inside a unit. While a peer takes nothing this is not called: what it can make us owe meanwhile is the engine's to
     /// bound, by a newer reply that replaces an older one, say, or [`LimitExceeded`](crate::ErrorKind::LimitExceeded). The default is a

@@ -87,7 +87,7 @@ impl<E: Encoder> Writer<E> {
             flushing: false,
             end: End::No,
             refusal: None,
-            replies_wait: false,
+            replies_wait: true, // an engine may have something to say at first
             pump_failed: false,
             out_has_data: false,
             lost: false,
@@ -97,7 +97,6 @@ impl<E: Encoder> Writer<E> {
 
     pub(super) fn install(&mut self, encoder: E) {
         self.encoder = Some(encoder);
-        self.replies_wait = true;
     }
 
     pub(super) fn encoder(&mut self) -> Option<&mut E> {
