@@ -22,6 +22,7 @@ fn every_channel_has_the_name_that_was_set_and_says_what_it_is() {
     ];
     for (layer, channel) in channels {
         assert_eq!((channel.layer(), channel.name()), (layer, None));
+        assert!(channel.describe_layer().contains(layer), "{layer}: {}", channel.describe_layer());
         channel.set_name("console");
         assert_eq!(channel.name().as_deref(), Some("console"), "{layer}");
         let (has, lacks) = (channel.features(), Features::all() - channel.features());

@@ -69,14 +69,16 @@ fn a_reply_that_meets_a_writer_at_work_is_sent_when_that_is_done() {
 
 #[test]
 fn what_an_engine_has_to_say_at_first_goes_with_the_first_write() {
-    let (near, far) = MemoryChannel::pair().unwrap();
-    let engine = Replies::default();
-    engine.waiting.lock().unwrap().extend(b"hello");
-    let near = Layered::open("replies", Box::new(near), engine.clone(), engine, Limits::default());
-    near.write_all(b"data").unwrap();
-    let mut heard = [0; 9];
-    far.read_all(&mut heard).unwrap();
-    assert_eq!(&heard, b"datahello");
+    watchdog::run("what_an_engine_has_to_say_at_first", || {
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let engine = Replies::default();
+        engine.waiting.lock().unwrap().extend(b"hello");
+        let near = Layered::open("replies", Box::new(near), engine.clone(), engine, Limits::default());
+        near.write_all(b"data").unwrap();
+        let mut heard = [0; 9];
+        far.read_all(&mut heard).unwrap();
+        assert_eq!(&heard, b"datahello");
+    });
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl SocketListener {
         loop {
             match acceptfrom_with(&listener, SocketFlags::CLOEXEC) {
                 Ok((fd, peer)) => {
-                    let peer = peer.and_then(SocketAddress::of_kernel).or_else(|| self.unnamed());
+                    let peer = peer.and_then(SocketAddress::of_kernel);
                     return Ok(SocketChannel::over(fd, self.family, local_of, peer, &self.limits));
                 }
                 Err(errno) if of_one_connection(errno) => {}
@@ -213,10 +213,6 @@ impl SocketListener {
         let mut until = self.pause_until.lock().unwrap_or_else(PoisonError::into_inner);
         *until = until.filter(|until| *until > Instant::now());
         *until
-    }
-
-    fn unnamed(&self) -> Option<SocketAddress> {
-        (self.family == AddressFamily::UNIX).then_some(SocketAddress::UnixUnnamed)
     }
 }
 

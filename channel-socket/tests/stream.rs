@@ -16,6 +16,7 @@ use channel_socket::{SocketAddress, SocketChannel, SocketListener};
 use channel_testkit::asleep::asleep;
 use channel_testkit::recording::Recorder;
 use channel_testkit::watchdog;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::net::sockopt;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -526,9 +527,12 @@ fn what_has_arrived_at_an_adopted_socket_is_there_whatever_its_low_water_mark_wa
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (near, _) = listener.accept().unwrap();
-    channel_sys::set_receive_low_water(near.as_fd(), 100).unwrap();
-    let near = SocketChannel::from_fd(near.into()).unwrap();
     far.write_all(b"few").unwrap();
+    assert_eq!(near.peek(&mut [0; 8]).unwrap(), 3);
+    channel_sys::set_receive_low_water(near.as_fd(), 100).unwrap();
+    let mut polled = [PollFd::new(&near, PollFlags::IN)];
+    assert_eq!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0), "the mark holds them back");
+    let near = SocketChannel::from_fd(near.into()).unwrap();
     assert!(near.wait(Direction::Read, Some(Duration::from_secs(60))).unwrap());
     assert_eq!(near.read(&mut [0; 8]).unwrap(), 3);
 }
