@@ -211,3 +211,24 @@ fn of_two_failures_of_output_the_first_one_is_told_to_writers_for_ever() {
         assert!(error.to_string().contains("stopped half way"), "{error}");
     }
 }
+
+#[test]
+fn what_a_cork_left_behind_is_not_overtaken_by_the_next_write() {
+    let (inner, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+    let near = plain("plain", inner);
+    near.set_blocking(false);
+    for piece in [&b"1234"[..], b"56"] {
+        assert_eq!(near.write(piece).unwrap(), piece.len());
+    }
+    near.set_cork(true);
+    assert_eq!(near.write(b"78").unwrap(), 2);
+    near.set_cork(false); // there is no room yet
+    assert_eq!(arrived(&far), b"1234");
+    near.control("nothing", |_| Ok(())).unwrap(); // sends what is encoded, and nothing else
+    assert_eq!(near.write(b"9").unwrap(), 1);
+    near.flush().unwrap_or_else(|error| assert!(error.is_would_block(), "{error}"));
+    let mut all = arrived(&far);
+    near.flush().unwrap();
+    all.extend(arrived(&far));
+    assert_eq!(all, b"56789");
+}
