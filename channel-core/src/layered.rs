@@ -344,10 +344,8 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         let core = &self.core;
         let sets = |change: &AioChange| matches!(change, AioChange::Set(_) | AioChange::Claim(_));
-        let set = [
-            (Direction::Read, sets(&read), Facts::READ_DONE | Facts::HELD),
-            (Direction::Write, sets(&write), Facts::WRITE_DONE),
-        ];
+        let set =
+            [(Direction::Read, sets(&read), Facts::READ_DONE), (Direction::Write, sets(&write), Facts::WRITE_DONE)];
         let closer = [&read, &write].iter().any(|change| matches!(change, AioChange::Closer(_)));
         let (event, rests) = (|direction| core.event(direction), |direction| core.rests(direction));
         let closing = core.facts.has(Facts::CLOSING);

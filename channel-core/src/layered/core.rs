@@ -438,10 +438,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         self.handlers.note_call(&*self.inner);
         let facts = self.facts.load();
         if facts.contains(Facts::HELD) {
-            // Who does not open the channel, but reads, is refused each time.
-            if facts.contains(Facts::OPEN) {
-                self.handlers.schedule(Direction::Read);
-            }
+            self.handlers.schedule(Direction::Read);
             if facts.contains(Facts::CLOSE_READS) && !facts.intersects(Facts::READ_DONE | Facts::CLOSED) {
                 self.handlers.schedule(Direction::Write);
                 self.handlers.schedule_closers();
