@@ -159,6 +159,7 @@ fn a_channel_below_that_does_not_close_in_time_is_cut_off() {
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     far.set_blocking(false);
     assert_eq!(far.read(&mut [0]).unwrap(), 0);
+    assert_eq!(far.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe, "it is cut off, both ways");
 }
 
 #[test]
@@ -687,4 +688,16 @@ fn who_closes_before_the_handshake_waits_for_the_channel_below_no_longer_than_th
     assert!(near.close().unwrap_err().is_would_block(), "there is time left");
     near.set_blocking(true);
     assert_eq!(near.close().unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_closer_that_meets_the_end_in_its_last_piece_waits_for_nothing_more() {
+    let (inner, far) = MemoryChannel::pair_with_capacity(4 << 20).unwrap();
+    let near = Layered::open("full stop", Box::new(inner), FullStop, FullStop, Limits::default());
+    near.set_blocking(false);
+    let mut last_words = vec![b'x'; 16 * 16 * 1024]; // as much as one attempt throws away
+    *last_words.last_mut().unwrap() = b'.';
+    far.write_all(&last_words).unwrap();
+    far.close_write().unwrap();
+    near.close().unwrap();
 }

@@ -254,6 +254,15 @@ fn pidfds_that_an_adopted_socket_brings_are_neither_kept_nor_handed_out() {
 }
 
 #[test]
+fn one_descriptor_too_many_is_refused_in_our_own_words() {
+    let (near, _far) = SocketChannel::pair().unwrap();
+    let file = some_file();
+    let error = send(&near, b"x", &vec![file.as_fd(); 254]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("254 descriptors in one write"), "{error}");
+}
+
+#[test]
 fn descriptors_go_once_however_many_writes_the_bytes_take() {
     watchdog::run("descriptors_go_once", || {
         let (near, far) = SocketChannel::pair().unwrap();
