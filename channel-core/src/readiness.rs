@@ -258,6 +258,16 @@ mod tests {
     }
 
     #[test]
+    fn a_look_sees_what_has_changed_since_the_answer_was_given() {
+        let queue = WaitQueue::default();
+        let answer = Readiness::wait_for(&event(0), Direction::Read).with_ticket(queue.ticket().heeding(News::READ));
+        let look = || answer.block(Some(Instant::now())).unwrap();
+        assert!(!look());
+        queue.wake(News::READ);
+        assert!(look());
+    }
+
+    #[test]
     fn of_many_descriptors_each_ends_the_wait() {
         for ready in 0..6 {
             let fds: Vec<Arc<OwnedFd>> = (0..6).map(|at| event((at == ready).into())).collect();

@@ -22,7 +22,7 @@ use channel_core::{
 use channel_testkit::asleep::asleep;
 use channel_testkit::{child, watchdog};
 use odd::{ending_when_read, endless, unclosing};
-use support::{FullStop, Plain, plain};
+use support::{FullStop, NeverDone, Plain, plain};
 
 fn lingering(linger: Duration) -> (Layered<FullStop, Plain>, MemoryChannel) {
     let (near, far) = MemoryChannel::pair_with_capacity(100).unwrap();
@@ -92,7 +92,7 @@ fn a_layer_that_was_closed_holds_no_buffers_though_it_is_kept() {
         });
         assert_none_holds_a_buffer(|| {
             let (near, far) = MemoryChannel::pair_with_capacity(64 << 10).unwrap();
-            let near = Layered::open("unfinished", Box::new(near), Unfinished, Plain, Limits::default());
+            let near = Layered::open("unfinished", Box::new(near), NeverDone, Plain, Limits::default());
             near.set_blocking(false);
             far.write_all(&[7; 40 << 10]).unwrap();
             assert!(near.read(&mut [0]).unwrap_err().is_would_block());
@@ -100,19 +100,6 @@ fn a_layer_that_was_closed_holds_no_buffers_though_it_is_kept() {
             near
         });
     });
-}
-
-/// Waits for the rest of a unit that is longer than anything.
-struct Unfinished;
-
-impl Decoder for Unfinished {
-    fn decode(&mut self, _: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
-        Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false })
-    }
-
-    fn end(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Gives one byte at a time, and tells the end with the last.

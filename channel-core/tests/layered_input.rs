@@ -7,23 +7,10 @@ mod support;
 use std::io::IoSlice;
 
 use buffers::assert_none_holds_a_buffer;
-use channel_core::engine::{Advance, Decoded, Decoder, Handshake, Sink, Stopped};
+use channel_core::engine::{Advance, Handshake};
 use channel_core::{Buffer, Channel, ChannelExt, Error, ErrorKind, Layered, Limits, MemoryChannel, Result, WriteFlags};
 use channel_testkit::child;
-use support::{Plain, plain};
-
-/// Waits for the end of a unit that does not come.
-struct NeverDone;
-
-impl Decoder for NeverDone {
-    fn decode(&mut self, _: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
-        Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false })
-    }
-
-    fn end(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
-}
+use support::{NeverDone, Plain, plain};
 
 impl Handshake<Plain, Plain> for NeverDone {
     fn advance(&mut self, _: &mut [u8], _: bool, _: &mut Buffer) -> Result<Advance<Plain, Plain>> {

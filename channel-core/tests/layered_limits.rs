@@ -12,7 +12,7 @@ use channel_core::{
     Limits, MemoryChannel, Readiness, Result,
 };
 use channel_testkit::recording::Recorder;
-use support::{Plain, plain};
+use support::{NeverDone, Plain, plain};
 
 /// Opens with the first byte that comes.
 struct AnyByte;
@@ -197,25 +197,12 @@ impl Decoder for Sips {
     }
 }
 
-/// Never has enough.
-struct Hungry;
-
-impl Decoder for Hungry {
-    fn decode(&mut self, _: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
-        Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false })
-    }
-
-    fn end(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_unit_that_is_too_long_is_told_by_the_call_that_finds_it_so() {
     let (near, far) = MemoryChannel::pair().unwrap();
     let below = Layered::open("sips", Box::new(near), Sips, Plain, Limits::default());
     let limits = Limits { input_bytes: 64, ..Limits::default() }; // as many as the reads of one call
-    let near = Layered::open("hungry", Box::new(below), Hungry, Plain, limits);
+    let near = Layered::open("hungry", Box::new(below), NeverDone, Plain, limits);
     near.set_blocking(false);
     far.write_all(&[1; 64]).unwrap();
     assert_eq!(near.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::LimitExceeded);

@@ -22,10 +22,11 @@ pub struct Registration<C: ?Sized = AioHandler> {
 
 /// What a [`Registration`] calls, and where.
 pub trait Callee: fmt::Debug + Send + Sync {
-    /// The loop it runs on.
+    /// The loop it runs on: always the same.
     fn context(&self) -> &Arc<dyn AioContext>;
 
-    /// One call.
+    /// One call, on the thread that runs the loop, never two at a time, and with no lock of the registration held: it may set, clear and close.
+    /// A panic unwinds out of [`Registration::run`], which can be called again.
     fn call(&self);
 }
 

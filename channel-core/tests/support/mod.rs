@@ -76,6 +76,19 @@ impl Decoder for Empties {
     }
 }
 
+/// Waits for the rest of a unit that is longer than anything.
+pub(crate) struct NeverDone;
+
+impl Decoder for NeverDone {
+    fn decode(&mut self, _: &mut [u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
+        Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// A plain layer named `layer` over `inner`.
 pub(crate) fn plain(layer: &'static str, inner: impl Channel) -> Layered<Plain, Plain> {
     Layered::open(layer, Box::new(inner), Plain, Plain, Limits::default())
