@@ -21,7 +21,7 @@ use channel_core::{
 };
 use channel_testkit::asleep::asleep;
 use channel_testkit::{child, watchdog};
-use odd::{ending_when_read, endless, unclosing};
+use odd::{counted, ending_when_read, endless, unclosing};
 use support::{FullStop, NeverDone, Plain, plain};
 
 fn lingering(linger: Duration) -> (Layered<FullStop, Plain>, MemoryChannel) {
@@ -97,6 +97,12 @@ fn a_layer_that_was_closed_holds_no_buffers_though_it_is_kept() {
             far.write_all(&[7; 40 << 10]).unwrap();
             assert!(near.read(&mut [0]).unwrap_err().is_would_block());
             near.close().unwrap();
+            near
+        });
+        assert_none_holds_a_buffer(|| {
+            let (near, far) = lingering(Duration::ZERO);
+            leave(LEAVES[1], &near, &far);
+            assert_closed(LEAVES[1], near.close(), &near);
             near
         });
     });
@@ -687,4 +693,49 @@ fn a_closer_that_meets_the_end_in_its_last_piece_waits_for_nothing_more() {
     far.write_all(&last_words).unwrap();
     far.close_write().unwrap();
     near.close().unwrap();
+}
+
+#[test]
+fn who_closes_on_a_loop_is_called_for_what_the_layer_holds_though_nothing_more_comes() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+    let near = Arc::new(Layered::open("by byte", Box::new(near), ByByte, FullStop, limits));
+    near.set_blocking(false);
+    far.set_blocking(false);
+    let event_loop = EventLoop::new().unwrap();
+    let channel = Arc::downgrade(&near);
+    let closes = AioHandler::new(event_loop.handle(), move || drop(channel.upgrade().unwrap().close()));
+    near.set_aio_fd_handler(AioChange::Keep, AioChange::Set(closes)).unwrap();
+    far.write_all(&[b'x'; 40]).unwrap(); // more than one attempt throws away
+    far.write_all(b".").unwrap();
+    assert!(near.close().unwrap_err().is_would_block());
+    while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+    let mut heard = [0; 2];
+    assert_eq!(far.read(&mut heard).unwrap(), 1, "our end");
+    assert_eq!(far.read(&mut heard).unwrap(), 0, "the end below, which waits for the peer's end");
+}
+
+#[test]
+fn two_who_close_do_not_keep_each_other_awake() {
+    watchdog::run("two who close", || {
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+        let reads = Arc::new(AtomicUsize::new(0));
+        let near = Layered::open("full stop", Box::new(counted(Box::new(near), &reads)), FullStop, FullStop, limits);
+        thread::scope(|scope| {
+            let closing = asleep(scope, || near.close());
+            near.set_blocking(false);
+            let later = Instant::now() + Duration::from_secs(2000);
+            assert!(near.close_by(later).unwrap_err().is_would_block());
+            let before = reads.load(Ordering::SeqCst);
+            for _ in 0..100 {
+                assert!(near.close_by(later).unwrap_err().is_would_block());
+                thread::yield_now(); // to the other, should that have been woken
+            }
+            assert_eq!(reads.load(Ordering::SeqCst) - before, 100, "the other one tried, too");
+            far.write_all(b".").unwrap();
+            far.close_write().unwrap();
+            closing.join().unwrap().unwrap();
+        });
+    });
 }

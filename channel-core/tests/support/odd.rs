@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ enum Oddity {
     },
     BeforeFlush(Happens),
     Endless,
+    Counted(Arc<AtomicUsize>),
     ReadFails(ErrorKind),
 }
 
@@ -62,6 +63,11 @@ pub(crate) fn endless(inner: Box<dyn Channel>) -> Odd {
     Odd { inner, oddity: Oddity::Endless }
 }
 
+/// A channel of which every read is counted.
+pub(crate) fn counted(inner: Box<dyn Channel>, reads: &Arc<AtomicUsize>) -> Odd {
+    Odd { inner, oddity: Oddity::Counted(Arc::clone(reads)) }
+}
+
 /// A channel whose reads fail.
 pub(crate) fn unreadable(inner: Box<dyn Channel>, kind: ErrorKind) -> Odd {
     Odd { inner, oddity: Oddity::ReadFails(kind) }
@@ -86,7 +92,7 @@ impl Channel for Odd {
     fn features(&self) -> Features {
         let lacks = match self.oddity {
             Oddity::NoCloseWrite => Features::CLOSE_WRITE,
-            Oddity::Endless | Oddity::ReadFails(_) => Features::READ_BUF,
+            Oddity::Endless | Oddity::ReadFails(_) | Oddity::Counted(_) => Features::READ_BUF,
             _ => Features::empty(),
         };
         self.inner.features() - lacks
@@ -108,6 +114,9 @@ impl Channel for Odd {
             Oddity::Endless => Ok(bufs.iter().map(|buf| buf.len()).sum()),
             Oddity::ReadFails(kind) => Err(Error::new(kind, "odd", "on purpose").during("read")),
             _ => {
+                if let Oddity::Counted(reads) = &self.oddity {
+                    reads.fetch_add(1, Ordering::SeqCst);
+                }
                 let read = self.inner.readv_full(bufs, fds, flags);
                 if let (Oddity::NoEndYet { asked, read: was_read }, Ok(1..)) = (&self.oddity, &read) {
                     was_read.store(asked.load(Ordering::SeqCst), Ordering::SeqCst);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::PLANTED;
 use super::compile::{Cargo, Compiled, TestBinary};
 use super::drawn::{Mutant, draw};
-use super::own::Own;
+use super::own::{Own, Reason};
 use super::source::{Place, Source};
 use super::switch::{Switch, Switched};
 use super::tree::Tree;
@@ -22,7 +22,7 @@ pub(super) struct Plant {
     /// What goes wrong.
     pub(super) note: String,
     /// Why nothing catches it.
-    pub(super) reason: Option<String>,
+    pub(super) reason: Option<Reason>,
     /// The text that a drawn mutant has, and where.
     text: Option<(Place, String)>,
     /// How it gets into the code.
@@ -33,6 +33,11 @@ impl Plant {
     /// Whether cargo-mutants thought of it.
     pub(super) fn is_drawn(&self) -> bool {
         self.text.is_some()
+    }
+
+    /// Whether it is known to change nothing which a test could see.
+    pub(super) fn is_equivalent(&self) -> bool {
+        self.reason.as_ref().is_some_and(|reason| reason.equivalent)
     }
 }
 
@@ -79,7 +84,7 @@ impl<'a> Field<'a> {
                     package: own.package,
                     file,
                     note: own.note,
-                    reason: own.reason,
+                    reason: own.reason.map(|text| Reason { text, equivalent: own.equivalent }),
                     text: None,
                     growth: Growth::Switch(switch),
                 }),
@@ -95,7 +100,7 @@ impl<'a> Field<'a> {
         mutants: Vec<Mutant>,
         seed: u64,
         count: usize,
-        reasons: &BTreeMap<String, String>,
+        reasons: &BTreeMap<String, Reason>,
     ) -> Result<(), Failure> {
         for mutant in draw(mutants, seed, count) {
             let number = self.plants.len();

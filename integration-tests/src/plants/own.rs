@@ -41,6 +41,9 @@ pub(super) struct Own {
     pub(super) note: String,
     /// Why nothing catches it, if nothing does.
     pub(super) reason: Option<String>,
+    /// Whether the reason is that it changes nothing which a test could see.
+    #[serde(default)]
+    pub(super) equivalent: bool,
 }
 
 /// Why mutants that cargo-mutants draws escape: `drawn.toml`.
@@ -48,14 +51,25 @@ pub(super) struct Own {
 #[serde(deny_unknown_fields)]
 struct Reasons {
     #[serde(rename = "escape", default)]
-    escapes: Vec<Reason>,
+    escapes: Vec<Escape>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Reason {
+struct Escape {
     id: String,
     reason: String,
+    #[serde(default)]
+    equivalent: bool,
+}
+
+/// Why no test catches a plant.
+#[derive(Clone, Debug)]
+pub(super) struct Reason {
+    /// In a sentence.
+    pub(super) text: String,
+    /// Whether it is that the plant changes nothing which a test could see.
+    pub(super) equivalent: bool,
 }
 
 /// The file with reasons for what is not ours.
@@ -86,9 +100,10 @@ pub(super) fn read(directory: &Path) -> Result<Vec<Own>, Failure> {
 }
 
 /// Reads why drawn mutants escape, by their names.
-pub(super) fn read_reasons(directory: &Path) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) fn read_reasons(directory: &Path) -> Result<BTreeMap<String, Reason>, Failure> {
     let path = directory.join(DRAWN);
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let reasons: Reasons = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(reasons.escapes.into_iter().map(|escape| (escape.id, escape.reason)).collect())
+    let reason = |Escape { id, reason, equivalent }| (id, Reason { text: reason, equivalent });
+    Ok(reasons.escapes.into_iter().map(reason).collect())
 }

@@ -11,7 +11,14 @@ use crate::bench::report::replace_between_markers;
 /// The score as text for the page.
 pub(super) fn tell(judged: &[Judged<'_>], census: &str, suite: &[Known]) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{census} **Caught: {} of {}, {:.1} %.**\n", caught(judged), judged.len(), percent(judged));
+    let _ = writeln!(
+        text,
+        "{census} **Caught: {} of {} that change something, {:.1} %.** {} more change nothing which a test could see.\n",
+        caught(judged),
+        telling(judged),
+        percent(judged),
+        judged.len() - telling(judged)
+    );
     text.push_str("| crate | plants | caught by its own tests | by others' | escaped |\n|---|---|---|---|---|\n");
     for package in PLANTED {
         let here: Vec<&Judged<'_>> = judged.iter().filter(|judged| judged.plant.package == package).collect();
@@ -47,12 +54,21 @@ pub(super) fn tell(judged: &[Judged<'_>], census: &str, suite: &[Known]) -> Stri
             Verdict::Caught { .. } => None,
         })
         .collect();
+    let mistaken: Vec<String> = judged
+        .iter()
+        .filter(|judged| is_caught(judged) && judged.plant.is_equivalent())
+        .map(|judged| format!("`{}`", cell(&judged.plant.id)))
+        .collect();
+    if !mistaken.is_empty() {
+        let _ = writeln!(text, "\nSaid to change nothing, and caught: {}.", mistaken.join(", "));
+    }
     if !escapes.is_empty() {
         text.push_str("\n| escaped | what goes wrong | seen | why |\n|---|---|---|---|\n");
         for (Judged { plant, .. }, seen) in escapes {
             let what = if plant.is_drawn() { "" } else { &plant.note };
-            let reason = plant.reason.as_deref().unwrap_or("a test is missing");
-            let _ = writeln!(text, "| `{}` | {} | {seen} | {} |", cell(&plant.id), cell(what), cell(reason));
+            let reason = plant.reason.as_ref().map_or("a test is missing", |reason| &reason.text);
+            let reason = format!("{}{reason}", if plant.is_equivalent() { "equivalent: " } else { "" });
+            let _ = writeln!(text, "| `{}` | {} | {seen} | {} |", cell(&plant.id), cell(what), cell(&reason));
         }
     }
     text
@@ -64,14 +80,25 @@ pub(super) fn write(page: &Path, told: &str) -> Result<(), Failure> {
     Ok(std::fs::write(page, replace_between_markers(&text, "plants", told)?)?)
 }
 
-/// How many of a hundred were caught.
+/// How many were caught of a hundred that change something which a test could see: the mutation score.
 #[allow(clippy::cast_precision_loss, reason = "there are not that many")]
 pub(super) fn percent(judged: &[Judged<'_>]) -> f64 {
-    if judged.is_empty() { 100.0 } else { caught(judged) as f64 * 100.0 / judged.len() as f64 }
+    let telling = telling(judged);
+    if telling == 0 { 100.0 } else { caught(judged) as f64 * 100.0 / telling as f64 }
+}
+
+/// How many change something. What was caught does, whatever was said of it before.
+fn telling(judged: &[Judged<'_>]) -> usize {
+    let telling = |judged: &&Judged<'_>| is_caught(judged) || !judged.plant.is_equivalent();
+    judged.iter().filter(telling).count()
+}
+
+fn is_caught(judged: &Judged<'_>) -> bool {
+    matches!(judged.verdict, Verdict::Caught { .. })
 }
 
 fn caught(judged: &[Judged<'_>]) -> usize {
-    judged.iter().filter(|judged| matches!(judged.verdict, Verdict::Caught { .. })).count()
+    judged.iter().filter(|judged| is_caught(judged)).count()
 }
 
 fn is_caught_by(judged: &Judged<'_>, own: bool) -> bool {
