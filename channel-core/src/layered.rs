@@ -2,18 +2,23 @@
 //!
 //! * `reading` and `writing` are the two sides, each behind a lock of its own that is held for memory work and for calls to the
 //!   inner channel that cannot sleep. Nothing is locked while a caller waits: waiting is [`Mode::run`]'s.
-//! * `outbox` is the writing side's lock and the note a reader leaves when it finds it taken.
-//! * `state` is what `readiness` and `shutdown` look at without a lock.
-//! * `core` makes one attempt of everything, `closing` of the end; this file has the public face, which waits and tries again.
+//! * `base` is what both share, and the writing side; `outbox` is that side's lock and the note a reader leaves when it finds it taken.
+//! * `state` is what `readiness` and `shutdown` look at without a lock, `deciding` what it comes to: pure functions, a table each.
+//! * `core` makes one attempt of everything, `opening` of the handshake, `closing` of the end; this file has the public face, which
+//!   waits and tries again.
 //! * `handlers` forwards event-loop handlers; `silence` is what they note of calls, apart from their locks.
 //!
 //! Locks are taken from the top layer down, and in a layer the reading side's before the writing side's, never the other way
 //! round.
 
+mod base;
+mod closers;
 mod closing;
 mod core;
+mod deciding;
 pub mod engine;
 mod handlers;
+mod opening;
 mod outbox;
 mod reading;
 mod silence;
@@ -28,7 +33,9 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use self::core::{Bounds, Core};
+use self::core::Core;
+use base::{Base, Bounds};
+use deciding::{Nature, rests};
 use engine::{Decoder, Encoder, Ending, Handshake};
 use handlers::Handlers;
 use outbox::Outbox;
@@ -101,22 +108,22 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         }
         Self {
             core: Arc::new(Core {
-                layer,
-                inner,
-                limits: Bounds::of(&limits),
-                features,
-                ending,
-                asks_below,
-                name: Name::default(),
-                mode: Mode::default(),
-                facts: SharedFacts::new(facts),
+                base: Base {
+                    layer,
+                    inner,
+                    limits: Bounds::of(&limits),
+                    nature: Nature { features, ending, asks_below },
+                    name: Name::default(),
+                    mode: Mode::default(),
+                    facts: SharedFacts::new(facts),
+                    writer: Outbox::new(Writer::new(encoder)),
+                    silence: Mutex::default(),
+                    sleepers: WaitQueue::default(),
+                    closing: OnceLock::new(),
+                },
                 reader: Mutex::new(reader),
-                writer: Outbox::new(Writer::new(encoder)),
                 handlers: Handlers::default(),
                 handshake_deadline: OnceLock::new(),
-                silence: Mutex::default(),
-                sleepers: WaitQueue::default(),
-                closing: OnceLock::new(),
             }),
         }
     }
@@ -129,30 +136,27 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
     /// our output.
     pub fn control<R>(&self, operation: &'static str, with: impl FnOnce(&mut E) -> Result<R>) -> Result<R> {
         let core = &self.core;
-        core.check_open(operation)?;
-        let result = core.writing(|writer| {
-            let Some(encoder) = writer.encoder() else {
-                return Err(core.not_open(operation));
-            };
-            let result = with(encoder);
-            let sent = writer.push(core.outlet());
-            match (result, sent) {
-                (Ok(_), Err(error)) if !error.is_would_block() => Err(core.annotate(error, operation)),
-                (result, _) => result.map_err(|error| core.annotate(error, operation)),
-            }
-        });
-        core.flush_below_a_cork();
-        core.after_call();
-        result
+        core.enter(operation, |_| {
+            core.check_open(operation)?;
+            let result = core.writing(|writer| {
+                let Some(encoder) = writer.encoder() else {
+                    return Err(core.not_open(operation));
+                };
+                let result = with(encoder);
+                let sent = writer.push(core.outlet());
+                match (result, sent) {
+                    (Ok(_), Err(error)) if !error.is_would_block() => Err(core.annotate(error, operation)),
+                    (result, _) => result.map_err(|error| core.annotate(error, operation)),
+                }
+            });
+            core.flush_below_a_cork();
+            result
+        })
     }
 
     fn close_as_told(&self, deadline: Option<Instant>) -> Result<()> {
         let core = &self.core;
-        core.mode.run_close(self, || {
-            let result = core.try_close(deadline);
-            core.after_call();
-            result
-        })
+        core.mode.run_close(self, || core.enter("close", |call| core.try_close(call, deadline)))
     }
 }
 
@@ -195,15 +199,15 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     }
 
     fn features(&self) -> Features {
-        self.core.features
+        self.core.nature.features
     }
 
     fn why_not(&self, feature: Features) -> Option<String> {
-        let missing = feature - self.core.features;
+        let missing = feature - self.core.nature.features;
         if missing.is_empty() {
             return None;
         }
-        if let Some(below) = self.core.inner.why_not(missing & carried(self.core.ending)) {
+        if let Some(below) = self.core.inner.why_not(missing & carried(self.core.nature.ending)) {
             return Some(format!("the {} channel below cannot: {below}", self.core.inner.layer()));
         }
         if missing.contains(Features::HALF_CLOSE) {
@@ -235,9 +239,9 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         }
         let relaxed = flags.contains(ReadFlags::RELAXED_EOF);
         let dont_wait = flags.contains(ReadFlags::DONT_WAIT);
-        let result = core.mode.run(self, Direction::Read, dont_wait, || core.try_read(bufs, relaxed));
-        core.after(&result);
-        result.map_err(|error| error.during("read"))
+        core.enter("read", |call| {
+            core.mode.run(self, Direction::Read, dont_wait, || core.try_read(call, bufs, relaxed))
+        })
     }
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
@@ -248,32 +252,28 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         }
         let waits = core.mode.is_blocking() && !flags.contains(WriteFlags::DONT_WAIT);
         let deadline = if waits { core.mode.deadline(Direction::Write) } else { None };
-        let result = core.mode.run_until(self, Direction::Write, !waits, deadline, || core.try_write(bufs));
-        if result.is_ok() && waits && !core.facts.has(Facts::CORKED) {
-            // The bytes are taken: a failure to send them is latched, and the next call reports it. If it is the time that passes, they leave
-            // later.
-            let _ = core.mode.run_until(self, Direction::Write, false, deadline, || core.try_drain());
-        }
-        let result = core.mode.note(self, Direction::Write, result);
-        core.after(&result);
-        result.map_err(|error| error.during("write"))
+        core.enter("write", |call| {
+            let result = core.mode.run_until(self, Direction::Write, !waits, deadline, || core.try_write(call, bufs));
+            if result.is_ok() && waits && !core.facts.has(Facts::CORKED) {
+                // The bytes are taken: a failure to send them is latched, and the next call reports it. If it is the time that passes, they
+                // leave later.
+                let _ = core.mode.run_until(self, Direction::Write, false, deadline, || core.try_drain(call));
+            }
+            core.mode.note(self, Direction::Write, result)
+        })
     }
 
     fn flush(&self) -> Result<()> {
-        let result = self.core.mode.run(self, Direction::Write, false, || self.core.try_flush());
-        self.core.after(&result);
-        result.map_err(|error| error.during("flush"))
+        let core = &self.core;
+        core.enter("flush", |call| core.mode.run(self, Direction::Write, false, || core.try_flush(call)))
     }
 
     fn set_blocking(&self, blocking: bool) {
-        self.core.mode.set_blocking(blocking);
-        self.core.after_call(); // a handler that is set knows of the time that begins, or is over
+        self.core.change(|| self.core.mode.set_blocking(blocking));
     }
 
     fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.core.mode.set_timeout(self, Direction::Read, timeout)?;
-        self.core.after_call(); // a handler that is set knows of it
-        Ok(())
+        self.core.change(|| self.core.mode.set_timeout(self, Direction::Read, timeout))
     }
 
     fn read_timeout(&self) -> Option<Duration> {
@@ -281,9 +281,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     }
 
     fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.core.mode.set_timeout(self, Direction::Write, timeout)?;
-        self.core.after_call();
-        Ok(())
+        self.core.change(|| self.core.mode.set_timeout(self, Direction::Write, timeout))
     }
 
     fn write_timeout(&self) -> Option<Duration> {
@@ -297,20 +295,21 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     }
 
     fn set_cork(&self, cork: bool) {
-        if cork {
-            self.core.inner.set_cork(true);
-        }
-        self.core.writing(|writer| writer.set_cork(self.core.outlet(), cork));
-        if !cork {
-            self.core.inner.set_cork(false);
-        }
-        self.core.after_call();
+        let core = &self.core;
+        core.change(|| {
+            if cork {
+                core.inner.set_cork(true);
+            }
+            core.writing(|writer| writer.set_cork(core.outlet(), cork));
+            if !cork {
+                core.inner.set_cork(false);
+            }
+        });
     }
 
     fn close_write(&self) -> Result<()> {
-        let result = self.core.mode.run(self, Direction::Write, false, || self.core.try_close_write());
-        self.core.after(&result);
-        result.map_err(|error| error.during("close_write"))
+        let core = &self.core;
+        core.enter("close_write", |call| core.mode.run(self, Direction::Write, false, || core.try_close_write(call)))
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
@@ -347,38 +346,43 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         let set =
             [(Direction::Read, sets(&read), Facts::READ_DONE), (Direction::Write, sets(&write), Facts::WRITE_DONE)];
         let closer = [&read, &write].iter().any(|change| matches!(change, AioChange::Closer(_)));
-        let (event, rests) = (|direction| core.event(direction), |direction| core.rests(direction));
-        let closing = core.facts.has(Facts::CLOSING);
-        let result = core.handlers.change(core.layer, &*core.inner, [read, write], event, rests, closing);
-        for (direction, set, over) in set {
-            if set && result.is_ok() {
-                core.mode.begin(direction);
+        let (event, rests) = (|direction| core.event(direction), |direction| rests(core.facts.load(), direction));
+        core.change(|| {
+            let closing = core.facts.has(Facts::CLOSING);
+            let result = core.handlers.change(core.layer, &*core.inner, [read, write], event, rests, closing);
+            for (direction, set, over) in set {
+                if set && result.is_ok() {
+                    core.mode.begin(direction);
+                }
+                if set && core.facts.load().intersects(over | Facts::CLOSING) {
+                    core.handlers.schedule(direction);
+                }
             }
-            if set && core.facts.load().intersects(over | Facts::CLOSING) {
-                core.handlers.schedule(direction);
+            if closer && core.facts.has(Facts::CLOSING) {
+                core.handlers.schedule_closers(); // what a new one missed
             }
-        }
-        if closer && core.facts.has(Facts::CLOSING) {
-            core.handlers.schedule_closers(); // what a new one missed
-        }
-        core.after_call();
-        result
+            result
+        })
     }
 
     fn handshake(&self) -> Result<()> {
         let core = &self.core;
-        let result = core.mode.run_until(self, Direction::Read, false, None, || core.try_handshake());
-        core.after_call();
-        result.map_err(|error| error.during("handshake"))
+        core.enter("handshake", |call| {
+            core.mode.run_until(self, Direction::Read, false, None, || core.try_handshake(call))
+        })
     }
 
     fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        let (result, panicked) = self.core.try_lend(take);
-        let result = self.core.mode.note(self, Direction::Read, result);
-        self.core.after(&result);
+        let core = &self.core;
+        let mut panicked = None;
+        let result = core.enter("read", |call| {
+            let result;
+            (result, panicked) = core.try_lend(call, take);
+            core.mode.note(self, Direction::Read, result)
+        });
         match panicked {
             Some(panic) => resume_unwind(panic),
-            None => result.map_err(|error| error.during("read")),
+            None => result,
         }
     }
 

@@ -4,58 +4,14 @@
 //! of its own, so that closers take turns; between attempts none of them holds anything. The one result is everybody's.
 
 use std::io::IoSliceMut;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
 use std::time::Instant;
 
-use super::core::Core;
-use super::engine::{Decoder, Encoder, Ending};
+use super::base::MOST_PIECES;
+use super::core::{Core, Entered};
+use super::engine::{Decoder, Encoder};
 use super::state::Facts;
 use crate::limits::deadline_in;
-use crate::{Channel, Direction, Error, ErrorKind, Features, News, ReadFlags, Readiness, Removed, Result, Shutdown};
-
-/// A `close` that may be under way.
-#[derive(Debug, Default)]
-pub(super) struct Closing {
-    /// What it came to; locked during an attempt.
-    outcome: Mutex<Option<Result<()>>>,
-    /// Who makes the attempt: what that lets go of may call us again.
-    attempting: Mutex<Option<ThreadId>>,
-    deadline: Mutex<Option<Instant>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Closing {
-    fn deadline(&self) -> Option<Instant> {
-        *lock(&self.deadline)
-    }
-
-    /// Whether politeness has ended, although nobody may have said so since.
-    pub(super) fn is_late(&self) -> bool {
-        self.deadline().is_some_and(|deadline| deadline <= Instant::now())
-    }
-
-    /// Sets the deadline, unless there is an earlier one: which it is, and whether it was a later one before.
-    fn end_by(&self, deadline: Instant) -> (Instant, bool) {
-        let mut known = lock(&self.deadline);
-        let is_earlier = known.is_some_and(|known| deadline < known);
-        let earliest = known.map_or(deadline, |known| known.min(deadline));
-        *known = Some(earliest);
-        (earliest, is_earlier)
-    }
-}
-
-/// The right to make an attempt.
-struct Attempt<'a>(&'a Closing);
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.attempting) = None;
-    }
-}
+use crate::{Channel, Direction, Error, ErrorKind, News, Removed, Result, Shutdown};
 
 /// How far politeness got.
 enum Politeness {
@@ -65,28 +21,22 @@ enum Politeness {
     Done { ended: Result<()>, below: Result<()> },
 }
 
-/// Pieces of 16 KiB that one attempt throws away: a peer that never stops sending gives other work a turn.
-const MOST_PIECES: usize = 16;
-
 impl<D: Decoder, E: Encoder> Core<D, E> {
     /// One attempt to close by `deadline`, or within the linger.
-    pub(super) fn try_close(self: &Arc<Self>, deadline: Option<Instant>) -> Result<()> {
+    pub(super) fn try_close(&self, _: Entered, deadline: Option<Instant>) -> Result<()> {
         let closing = &**self.closing.get_or_init(Box::default);
-        let us = thread::current().id();
-        if *lock(&closing.attempting) == Some(us) {
+        if closing.is_attempted_here() {
             let detail = "this thread is inside close already, in what that lets go of";
-            return Err(self.annotate(Error::new(ErrorKind::WouldDeadlock, self.layer, detail), "close"));
+            return Err(self.error(ErrorKind::WouldDeadlock, "close", detail));
         }
         let (deadline, is_earlier) = closing.end_by(deadline.unwrap_or_else(|| deadline_in(self.limits.linger)));
         if is_earlier {
             self.sleepers.wake(News::all()); // other closers, who sleep until the later one
         }
-        let mut outcome = lock(&closing.outcome);
-        if let Some(outcome) = &*outcome {
-            return outcome.clone();
-        }
-        *lock(&closing.attempting) = Some(us);
-        let attempt = Attempt(closing);
+        let attempt = match closing.attempt() {
+            Ok(attempt) => attempt,
+            Err(outcome) => return outcome,
+        };
         if !self.facts.has(Facts::CLOSING) {
             self.facts.set(Facts::CLOSING, true);
             self.facts.set(Facts::WRITE_TOLD, false); // of our own end, perhaps, which somebody still waits for
@@ -102,9 +52,7 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             Politeness::Done { ended, below } => (ended, Some(below)),
         };
         let (result, removed) = self.release(ended, below);
-        *outcome = Some(result.clone());
-        drop(outcome);
-        drop(attempt);
+        attempt.ends_with(&result);
         drop(removed); // the user's, who may do anything in it
         result
     }
@@ -133,14 +81,14 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
         if reads && (self.facts.has(Facts::SHAKES_HANDS) || self.is_owed()) {
             return self.waits(Facts::CLOSE_READS);
         }
-        if self.ends_below_first() {
+        if self.nature.ends_below_first(self.facts.load()) {
             // Any other failure it tells when it is closed.
             if self.below(self.inner.close_write()).is_err_and(|error| error.is_would_block()) {
                 let reads = if self.discard_below() { Facts::empty() } else { Facts::CLOSE_READS };
                 return self.waits(Facts::CLOSE_WRITES | reads);
             }
         }
-        if self.awaits_end_below() && !self.discard_below() {
+        if self.nature.awaits_end_below(self.facts.load()) && !self.discard_below() {
             return self.waits(Facts::CLOSE_READS);
         }
         match self.below(self.inner.close_by(deadline)) {
@@ -178,40 +126,6 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
     /// Whether something of the peer's comes by itself. Who is at reading has yet to say.
     fn is_owed(&self) -> bool {
         self.reading().map_or_else(|error| error.is_passing(), |reader| reader.is_owed())
-    }
-
-    /// Whether the channel below is ended before the peer has ended it. A client that shakes hands leaves that to the server.
-    fn ends_below_first(&self) -> bool {
-        let waits =
-            self.facts.has(Facts::SHAKES_HANDS) && self.ending == Ending::ClosingHandshake { ends_below: false };
-        self.features.contains(Features::CLOSE_WRITE) && !waits
-    }
-
-    /// Whether the peer is about to end the channel below, since its own stream has ended: what it still sends must not meet a socket
-    /// that is gone, which answers with a reset and drops what we sent.
-    fn awaits_end_below(&self) -> bool {
-        // A peer that cannot end its output below ends there only when it closes, perhaps when we have; and what we shut down ourselves
-        // has no end to come.
-        let ends = self.features.contains(Features::CLOSE_WRITE | Features::SHUTDOWN);
-        let facts = self.facts.load();
-        let ended = match self.ending {
-            Ending::ClosingHandshake { .. } => facts.contains(Facts::READ_DONE | Facts::SHAKES_HANDS),
-            Ending::Below | Ending::Own => facts.contains(Facts::ENDED),
-        };
-        ends && (ended || facts.contains(Facts::REFUSED)) && !facts.intersects(Facts::SHUT_READ | Facts::SILENT)
-    }
-
-    /// Throws away what the inner channel has; says whether that ended, well or badly.
-    pub(super) fn discard_below(&self) -> bool {
-        let mut piece = [0; 16 * 1024];
-        for _ in 0..MOST_PIECES {
-            match self.inner.readv_full(&mut [IoSliceMut::new(&mut piece)], None, ReadFlags::DONT_WAIT) {
-                Ok(0) => return true,
-                Ok(_) => {}
-                Err(error) => return !error.is_passing(),
-            }
-        }
-        false
     }
 
     /// Lets go of everything, abruptly where politeness did not come to its end. What the handlers were is the caller's to drop.
@@ -268,28 +182,5 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             }
             closed => closed,
         }
-    }
-
-    /// What closers wait for.
-    pub(super) fn closing_readiness(&self, facts: Facts) -> Readiness {
-        let (reads, writes) =
-            (facts.contains(Facts::CLOSE_READS), facts.intersects(Facts::CLOSE_WRITES | Facts::UNSENT));
-        let held = reads && facts.contains(Facts::HELD) && !facts.contains(Facts::READ_DONE);
-        if held || !(reads || writes) {
-            return Readiness::Ready;
-        }
-        let read = || self.inner.readiness(Direction::Read);
-        let write = || self.inner.readiness(Direction::Write);
-        let answer = match (reads, writes) {
-            (true, true) => read().or(write()),
-            (true, false) => read(),
-            _ => write(),
-        };
-        answer.with_deadline(self.closing_deadline())
-    }
-
-    /// When politeness ends, once somebody closes.
-    pub(super) fn closing_deadline(&self) -> Option<Instant> {
-        self.closing.get()?.deadline()
     }
 }

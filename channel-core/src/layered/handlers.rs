@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::deciding::{closers_are_due, drains, is_due, pushes, rests};
 use super::silence::Silence;
+use super::state::{Facts, SharedFacts};
 use crate::aio::is_same_context;
 use crate::{
     AioChange, AioContext, AioHandler, Channel, Direction, Error, ErrorKind, Registration, Removed, Result, Timer,
@@ -211,7 +213,7 @@ impl Handlers {
     }
 
     /// Notes a call on this layer, at its end.
-    pub(super) fn note_call(&self, inner: &dyn Channel) {
+    fn note_call(&self, inner: &dyn Channel) {
         if self.silence.call() {
             count_as_call(inner);
         }
@@ -241,6 +243,39 @@ impl Handlers {
         }
     }
 
+    /// At the end of a call: calls those for whom it left something, and has the inner channel tell us what we wait for and nothing else.
+    pub(super) fn settle(&self, inner: &dyn Channel, facts: &SharedFacts, event: impl Fn(Direction) -> Event) {
+        self.note_call(inner);
+        let now = facts.load();
+        if is_due(now, Direction::Read) {
+            self.schedule(Direction::Read);
+        }
+        if closers_are_due(now) {
+            self.schedule(Direction::Write);
+            self.schedule_closers();
+        }
+        if is_due(now, Direction::Write) {
+            facts.set(Facts::WRITE_TOLD, true);
+            self.schedule(Direction::Write);
+        }
+        let rests = |direction| rests(facts.load(), direction);
+        if rests(Direction::Read) {
+            self.disarm_read(inner, || !rests(Direction::Read));
+        }
+        if rests(Direction::Write) {
+            // Who waits for our end to leave need not be who sent the last of it.
+            if self.disarm_push(inner, true, || !rests(Direction::Write)) {
+                self.schedule(Direction::Write);
+            }
+        }
+        if pushes(facts.load()) {
+            self.arm_push(inner, &event);
+        }
+        if drains(facts.load()) {
+            self.arm_drain(inner, &event);
+        }
+    }
+
     /// Has the handlers of closers run soon.
     pub(super) fn schedule_closers(&self) {
         let closers = self.lock().closers.clone();
@@ -263,7 +298,7 @@ impl Handlers {
     }
 
     /// Makes the inner channel tell us when it can be read, for those who wait for the end below.
-    pub(super) fn arm_drain(&self, inner: &dyn Channel, event: impl Fn(Direction) -> Event) {
+    fn arm_drain(&self, inner: &dyn Channel, event: impl Fn(Direction) -> Event) {
         let mut slots = self.lock();
         if slots.reads {
             return;
@@ -290,9 +325,10 @@ impl Handlers {
 
     /// Reading is over, as some call has told: what the inner channel still has, a hang-up for ever, say, is no concern of the reader's,
     /// who is called once more, for the call may have been somebody else's.
-    pub(super) fn disarm_read(&self, inner: &dyn Channel) {
+    fn disarm_read(&self, inner: &dyn Channel, still_wanted: impl Fn() -> bool) {
         let mut slots = self.lock();
-        if std::mem::replace(&mut slots.reads, false) {
+        if slots.reads && !still_wanted() {
+            slots.reads = false;
             let _ = inner.set_aio_fd_handler(AioChange::Clear, AioChange::Keep);
             let reader = slots.read.clone();
             drop(slots);
@@ -337,6 +373,21 @@ fn count_as_call(inner: &dyn Channel) {
 mod tests {
     use super::*;
     use crate::{EventLoop, MemoryChannel};
+
+    #[test]
+    fn what_became_wanted_meanwhile_keeps_what_will_call_for_it() {
+        let (inner, _far) = MemoryChannel::pair().unwrap();
+        let event_loop = EventLoop::new().unwrap();
+        let polled = || format!("{event_loop:?}");
+        let (handlers, event) = (Handlers::default(), |_| -> Event { Arc::new(|| {}) });
+        let read = AioChange::Set(AioHandler::new(event_loop.handle(), || ()));
+        handlers.change("layer", &inner, [read, AioChange::Keep], event, |_| false, false).unwrap();
+        // Whoever found that reading rests asks for this, and by now somebody closes.
+        handlers.disarm_read(&inner, || true);
+        assert!(polled().contains("descriptors: 1"), "{}", polled());
+        handlers.disarm_read(&inner, || false);
+        assert!(polled().contains("descriptors: 0"), "{}", polled());
+    }
 
     #[test]
     fn what_became_unsent_meanwhile_keeps_what_will_push_it() {

@@ -1,30 +1,29 @@
-//! The reading side of a layer: handshake, decoding, what is held, and how the stream ended.
+//! The reading side of a layer: decoding, what is held, and how the stream ended.
 
 use std::cell::Cell;
 use std::io::IoSliceMut;
-use std::time::Instant;
 
-use super::core::Core;
-use super::engine::{Advance, Decoded, Decoder, Encoder, Ending, Handshake, Sink, Stopped};
+use super::base::Base;
+use super::engine::{Decoded, Decoder, Encoder, Handshake, Sink, Stopped};
 use super::state::Facts;
-use crate::{Buffer, Channel, Direction, Error, ErrorKind, Features, ReadFlags, Result};
+use crate::{Buffer, Channel, Error, ErrorKind, Features, ReadFlags, Result};
 
 /// What the reading side's lock guards.
 pub(super) struct Reader<D, E> {
-    phase: Phase<D, E>,
+    pub(super) phase: Phase<D, E>,
     /// Bytes of the inner channel, not yet decoded.
-    input: Buffer,
+    pub(super) input: Buffer,
     /// Plaintext nobody has taken yet.
     held: Buffer,
     /// Whether the decoder has not yet asked for more input than there is.
-    more: bool,
+    pub(super) more: bool,
     /// How the stream ended, once it has; reported behind everything held.
-    end: Option<End>,
+    pub(super) end: Option<End>,
     /// Whether the decoder takes what the inner channel lends; until it declines, if the inner channel lends at all.
     lends: bool,
 }
 
-enum Phase<D, E> {
+pub(super) enum Phase<D, E> {
     Opening(Box<dyn Handshake<D, E>>),
     /// The handshake is complete; its last bytes have yet to leave.
     Leaving(Box<(D, E)>),
@@ -33,7 +32,7 @@ enum Phase<D, E> {
     Failed,
 }
 
-enum End {
+pub(super) enum End {
     Clean,
     /// By an error; a truncation among them can be taken as clean.
     Failed(Error),
@@ -42,11 +41,9 @@ enum End {
 /// Reads of the inner channel in one call that gave no plaintext, before the call gives other work a turn.
 const FRUITLESS_READS: u32 = 64;
 /// What is left of an unfinished unit between two calls, if it is no more than this, is kept in storage of its own size.
-const FEW: usize = 2 * 1024;
-/// Likewise in a handshake: what begins one is no longer, and moving it for each byte that comes costs little.
-const A_HELLO: usize = 16 * 1024;
+pub(super) const FEW: usize = 2 * 1024;
 /// Least room for one read of the inner channel: more than a TLS record.
-const LEAST_READ: usize = 32 * 1024;
+pub(super) const LEAST_READ: usize = 32 * 1024;
 
 impl<D: Decoder, E: Encoder> Reader<D, E> {
     pub(super) fn opening(handshake: Box<dyn Handshake<D, E>>, inner: &dyn Channel) -> Self {
@@ -63,34 +60,34 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
     }
 
     /// One attempt to read into `bufs`.
-    pub(super) fn read(&mut self, core: &Core<D, E>, bufs: &mut [IoSliceMut<'_>], relaxed: bool) -> Result<usize> {
+    pub(super) fn read(&mut self, base: &Base<E>, bufs: &mut [IoSliceMut<'_>], relaxed: bool) -> Result<usize> {
         let mut held = std::mem::take(&mut self.held);
         let mut sink = Sink::slices(bufs, &mut held);
-        let result = self.decode_into(core, &mut sink);
+        let result = self.decode_into(base, &mut sink);
         self.held = held;
-        self.conclude(core, result, relaxed)
+        self.conclude(base, result, relaxed)
     }
 
     /// One attempt to lend to `take`.
-    pub(super) fn lend(&mut self, core: &Core<D, E>, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
+    pub(super) fn lend(&mut self, base: &Base<E>, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
         let mut held = std::mem::take(&mut self.held);
         let mut sink = Sink::lend(take, &mut held);
-        let result = self.decode_into(core, &mut sink);
+        let result = self.decode_into(base, &mut sink);
         self.held = held;
-        self.conclude(core, result, false)
+        self.conclude(base, result, false)
     }
 
     /// Publishes where this left the reading side, and turns the end into what the caller is told.
-    fn conclude(&mut self, core: &Core<D, E>, result: Result<Step>, relaxed: bool) -> Result<usize> {
+    fn conclude(&mut self, base: &Base<E>, result: Result<Step>, relaxed: bool) -> Result<usize> {
         let result = match result {
             Ok(Step::Gave(count)) => Ok(count),
-            Ok(Step::Ended) => self.end_result(core, relaxed),
+            Ok(Step::Ended) => self.end_result(base, relaxed),
             Err(error) => {
-                let error = if error.is_would_block() && core.is_silent_too_long() {
+                let error = if error.is_would_block() && base.is_silent_too_long() {
                     let detail = "nothing came from the peer for Limits::linger after our end, and its own is missing";
-                    let error = core.annotate(Error::new(ErrorKind::TimedOut, core.layer, detail), "read");
+                    let error = base.annotate(Error::new(ErrorKind::TimedOut, base.layer, detail), "read");
                     self.fail(error.clone());
-                    core.facts.set(Facts::SILENT, true);
+                    base.facts.set(Facts::SILENT, true);
                     error
                 } else {
                     error
@@ -103,15 +100,15 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         self.held.release();
         let untold_end = self.end.is_some() && matches!(result, Ok(count) if count > 0);
         let more = !self.held.is_empty() || (self.more && self.end.is_none()) || untold_end;
-        core.facts.set(Facts::HELD, more);
-        core.facts.set(Facts::ENDED, matches!(self.end, Some(End::Clean)));
-        core.facts.set(Facts::READ_DONE, self.end.is_some());
+        base.facts.set(Facts::HELD, more);
+        base.facts.set(Facts::ENDED, matches!(self.end, Some(End::Clean)));
+        base.facts.set(Facts::READ_DONE, self.end.is_some());
         result
     }
 
-    fn end_result(&self, core: &Core<D, E>, relaxed: bool) -> Result<usize> {
+    fn end_result(&self, base: &Base<E>, relaxed: bool) -> Result<usize> {
         match &self.end {
-            Some(End::Failed(error)) if !(error.is_truncated() && (relaxed || core.facts.has(Facts::SHUT_READ))) => {
+            Some(End::Failed(error)) if !(error.is_truncated() && (relaxed || base.facts.has(Facts::SHUT_READ))) => {
                 Err(error.clone())
             }
             _ => Ok(0),
@@ -119,12 +116,12 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
     }
 
     /// Decodes until the caller has something, the stream ends, or the inner channel has no more.
-    fn decode_into(&mut self, core: &Core<D, E>, sink: &mut Sink<'_, '_>) -> Result<Step> {
+    fn decode_into(&mut self, base: &Base<E>, sink: &mut Sink<'_, '_>) -> Result<Step> {
         sink.drain_held();
         let mut fruitless = 0;
         loop {
             if self.more && self.end.is_none() && !sink.is_full() {
-                self.decode(core, sink);
+                self.decode(base, sink);
             }
             sink.drain_held(); // where decoding went there because the caller has no memory of its own: a lend
             if sink.filled() > 0 || sink.is_full() {
@@ -133,21 +130,21 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             if self.end.is_some() {
                 return Ok(Step::Ended);
             }
-            let is_full = self.input.len() >= core.limits.input_bytes; // which ends the stream, below
+            let is_full = self.input.len() >= base.limits.input_bytes; // which ends the stream, below
             if !is_full && (fruitless == FRUITLESS_READS || sink.turn_is_over()) {
                 return Err(Error::WOULD_BLOCK); // what is left, here or below, says that it is there
             }
             fruitless += 1;
             if self.lends {
-                self.fill_by_lending(core, sink)?;
+                self.fill_by_lending(base, sink)?;
             } else {
-                self.fill(core)?;
+                self.fill(base)?;
             }
         }
     }
 
     /// One decoding step over the layer's own input.
-    fn decode(&mut self, core: &Core<D, E>, sink: &mut Sink<'_, '_>) {
+    fn decode(&mut self, base: &Base<E>, sink: &mut Sink<'_, '_>) {
         let Phase::Open(decoder) = &mut self.phase else {
             self.more = false;
             return;
@@ -156,10 +153,10 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         if let Ok(decoded) = &result {
             self.input.consume(decoded.consumed.min(self.input.len()));
         }
-        self.note(core, result);
+        self.note(base, result);
     }
 
-    fn note(&mut self, core: &Core<D, E>, result: Result<Decoded>) {
+    fn note(&mut self, base: &Base<E>, result: Result<Decoded>) {
         let reply = match result {
             Ok(decoded) => {
                 self.more = decoded.stopped == Stopped::SinkFull;
@@ -170,28 +167,28 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                 decoded.reply
             }
             Err(error) => {
-                self.fail(core.annotate(error, "read"));
+                self.fail(base.annotate(error, "read"));
                 true
             }
         };
         if reply {
-            core.post_replies();
+            base.post_replies();
         }
     }
 
-    fn fail(&mut self, error: Error) {
+    pub(super) fn fail(&mut self, error: Error) {
         self.end = Some(End::Failed(error));
         self.more = false;
         self.input.clear();
     }
 
     /// Has the decoder look at what the inner channel holds, where it lies.
-    fn fill_by_lending(&mut self, core: &Core<D, E>, sink: &mut Sink<'_, '_>) -> Result<()> {
+    fn fill_by_lending(&mut self, base: &Base<E>, sink: &mut Sink<'_, '_>) -> Result<()> {
         let Phase::Open(decoder) = &mut self.phase else {
             return Err(Error::WOULD_BLOCK);
         };
         if !self.input.is_empty() {
-            return self.fill(core); // bytes in front of those; first come, first decoded
+            return self.fill(base); // bytes in front of those; first come, first decoded
         }
         let input = &mut self.input;
         let mut seen = false;
@@ -199,7 +196,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         let mut all = false;
         let mut outcome: Option<Result<Decoded>> = None;
         let before = arrivals();
-        let lent = core.inner.with_read_buf(&mut |bytes| {
+        let lent = base.inner.with_read_buf(&mut |bytes| {
             seen = true;
             let goes_on = match &outcome {
                 None => true,
@@ -238,15 +235,15 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         }
         if seen || arrivals() != before {
             ARRIVALS.set(before.wrapping_add(1));
-            core.heard();
+            base.heard();
         }
         match lent {
-            Ok(0) if !seen => self.inner_ended(core),
+            Ok(0) if !seen => self.inner_ended(base),
             Ok(_) => {}
-            Err(error) => self.inner_failed(core, error)?,
+            Err(error) => self.inner_failed(base, error)?,
         }
         if let Some(result) = outcome {
-            self.note(core, result);
+            self.note(base, result);
             // What the inner channel still holds is its to announce; ours is only what we copied.
             // A decoder that took all it saw and stopped for want of room has more inside.
             self.more &= all || !self.input.is_empty();
@@ -255,175 +252,50 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
     }
 
     /// Reads from the inner channel into the layer's own input.
-    fn fill(&mut self, core: &Core<D, E>) -> Result<()> {
-        if self.input.len() >= core.limits.input_bytes {
+    fn fill(&mut self, base: &Base<E>) -> Result<()> {
+        if self.input.len() >= base.limits.input_bytes {
             let detail = format!(
                 "a unit of its protocol is longer than {} bytes; raise Limits::input_bytes if that is right",
-                core.limits.input_bytes
+                base.limits.input_bytes
             );
-            self.fail(core.annotate(Error::new(ErrorKind::LimitExceeded, core.layer, detail), "read"));
-            core.post_replies();
+            self.fail(base.annotate(Error::new(ErrorKind::LimitExceeded, base.layer, detail), "read"));
+            base.post_replies();
             return Ok(());
         }
         let space = self.input.space(LEAST_READ);
         let mut into = [IoSliceMut::new(space)];
         let before = arrivals();
-        let read = core.inner.readv_full(&mut into, None, ReadFlags::DONT_WAIT);
+        let read = base.inner.readv_full(&mut into, None, ReadFlags::DONT_WAIT);
         if matches!(read, Ok(1..)) || arrivals() != before {
             ARRIVALS.set(before.wrapping_add(1));
-            core.heard();
+            base.heard();
         }
         match read {
-            Ok(0) => self.inner_ended(core),
+            Ok(0) => self.inner_ended(base),
             Ok(count) => {
                 self.input.commit(count);
                 self.more = true;
             }
-            Err(error) => self.inner_failed(core, error)?,
+            Err(error) => self.inner_failed(base, error)?,
         }
         Ok(())
     }
 
-    fn inner_ended(&mut self, core: &Core<D, E>) {
+    fn inner_ended(&mut self, base: &Base<E>) {
         let left = self.input.len();
         let Phase::Open(decoder) = &mut self.phase else { return };
         match decoder.end(left) {
             Ok(()) => self.end = Some(End::Clean),
-            Err(error) => self.fail(core.annotate(error, "read")),
+            Err(error) => self.fail(base.annotate(error, "read")),
         }
     }
 
-    fn inner_failed(&mut self, core: &Core<D, E>, error: Error) -> Result<()> {
+    fn inner_failed(&mut self, base: &Base<E>, error: Error) -> Result<()> {
         if error.is_passing() {
             return Err(error);
         }
-        self.fail(core.annotate(error, "read"));
+        self.fail(base.annotate(error, "read"));
         Ok(())
-    }
-
-    /// One attempt to get the handshake done.
-    pub(super) fn handshake(&mut self, core: &Core<D, E>, deadline: Instant) -> Result<()> {
-        let mut ended = false;
-        loop {
-            let handshake = match &mut self.phase {
-                Phase::Opening(handshake) => handshake,
-                Phase::Leaving(..) => return self.leave(core, deadline),
-                Phase::Open(_) => {
-                    if !core.facts.has(Facts::OPEN) {
-                        opens(core); // the channel below had to be opened
-                    }
-                    return Ok(());
-                }
-                Phase::Failed => {
-                    return match &self.end {
-                        Some(End::Failed(error)) => Err(error.clone()),
-                        _ => Ok(()),
-                    };
-                }
-            };
-            let step = if Instant::now() >= deadline {
-                let detail = "the handshake did not finish within Limits::handshake";
-                let error = Error::new(ErrorKind::TimedOut, core.layer, detail);
-                // The last word goes as far as it goes at once.
-                let ((), _) = core.with_out(|out| handshake.abort(&error, out));
-                Err(error)
-            } else {
-                let input = self.input.as_mut_slice();
-                // Where the peer takes nothing, it may have said why: that is read before anything is made of it.
-                let (step, _) = core.with_out(|out| {
-                    let step = handshake.advance(input, ended, out);
-                    core.facts.set(Facts::REFUSED, step.is_err() && !ended && !out.is_empty());
-                    step
-                });
-                // A corked layer below keeps nothing of a handshake; what does not go now goes with the next attempt.
-                let _ = core.inner.flush();
-                step
-            };
-            match step {
-                Ok(Advance::NeedInput { consumed }) => self.input.consume(consumed.min(self.input.len())),
-                Ok(Advance::Open { consumed, decoder, encoder }) => {
-                    self.input.consume(consumed.min(self.input.len()));
-                    self.phase = Phase::Leaving(Box::new((decoder, encoder)));
-                    core.facts.set(Facts::LEAVING, true);
-                    return self.leave(core, deadline);
-                }
-                Err(error) => return Err(self.fail_handshake(core, error)),
-            }
-            if ended {
-                let error = Error::new(ErrorKind::UnexpectedEof, core.layer, "the peer left during the handshake");
-                return Err(self.fail_handshake(core, error));
-            }
-            ended = self.fill_handshake(core)?;
-        }
-    }
-
-    /// Opens, once the last bytes of the handshake have left: the peer needs them, and nobody need call us again before it
-    /// answers. What the engine sends after that (session tickets) waits for no one.
-    fn leave(&mut self, core: &Core<D, E>, deadline: Instant) -> Result<()> {
-        let ((), sent) = core.with_out(|_| ());
-        let left = sent.and_then(|()| core.inner.flush());
-        match left {
-            Err(error) if error.is_passing() && Instant::now() < deadline => return Err(error),
-            Err(error) if error.is_passing() => {
-                let detail = "the peer did not take the end of the handshake within Limits::handshake";
-                return Err(self.fail_handshake(core, Error::new(ErrorKind::TimedOut, core.layer, detail)));
-            }
-            Err(error) => return Err(self.fail_handshake(core, error)),
-            Ok(()) => {}
-        }
-        core.facts.set(Facts::LEAVING, false);
-        if let Phase::Leaving(halves) = std::mem::replace(&mut self.phase, Phase::Failed) {
-            let (decoder, encoder) = *halves;
-            debug_assert_eq!(encoder.ending(), core.ending, "the ending of the handshake and of its encoder");
-            self.phase = Phase::Open(decoder);
-            self.more = true;
-            core.install(encoder);
-            core.facts.set(Facts::HELD, !self.input.is_empty());
-            self.input.shrink(FEW);
-            core.facts.set(Facts::SHAKES_HANDS, matches!(core.ending, Ending::ClosingHandshake { .. }));
-            opens(core);
-            core.post_replies(); // as far as they go now
-        }
-        Ok(())
-    }
-
-    /// Reads more input for the handshake; says whether the inner channel ended.
-    fn fill_handshake(&mut self, core: &Core<D, E>) -> Result<bool> {
-        if self.input.len() >= core.limits.input_bytes {
-            let detail = "a handshake message is longer than Limits::input_bytes";
-            let error = Error::new(ErrorKind::LimitExceeded, core.layer, detail);
-            if let Phase::Opening(handshake) = &mut self.phase {
-                let ((), _) = core.with_out(|out| {
-                    handshake.abort(&error, out);
-                    core.facts.set(Facts::REFUSED, !out.is_empty());
-                });
-            }
-            return Err(self.fail_handshake(core, error));
-        }
-        let mut into = [IoSliceMut::new(self.input.space(LEAST_READ))];
-        match core.inner.readv_full(&mut into, None, ReadFlags::DONT_WAIT) {
-            Ok(count) => {
-                self.input.commit(count);
-                Ok(count == 0)
-            }
-            Err(error) if error.is_passing() => {
-                self.input.shrink(A_HELLO); // there may be very many who have yet to say more
-                Err(error)
-            }
-            Err(error) => Err(self.fail_handshake(core, error)),
-        }
-    }
-
-    /// Ends the handshake, once, and everything with it; the error is what every later call reports.
-    pub(super) fn fail_handshake(&mut self, core: &Core<D, E>, error: Error) -> Error {
-        let error = core.annotate(error, "handshake");
-        self.phase = Phase::Failed;
-        self.fail(error.clone());
-        self.input.release();
-        core.refuse_output(&error);
-        core.facts.set(Facts::HELD | Facts::LEAVING, false);
-        core.facts.set(Facts::READ_DONE | Facts::OPEN, true);
-        error
     }
 
     /// Whether this layer has a handshake of its own to complete.
@@ -466,13 +338,6 @@ thread_local! {
 
 fn arrivals() -> u64 {
     ARRIVALS.get()
-}
-
-/// The time before data is over, and that of calls begins.
-fn opens<D: Decoder, E: Encoder>(core: &Core<D, E>) {
-    core.mode.begin(Direction::Read);
-    core.mode.begin(Direction::Write);
-    core.facts.set(Facts::OPEN, true);
 }
 
 /// What one attempt came to.
