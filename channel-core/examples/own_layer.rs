@@ -57,7 +57,7 @@ impl Encoder for InvertEncoder {
 
 /// The protocol over any channel.
 pub fn invert(inner: Box<dyn Channel>, limits: Limits) -> Layered<InvertDecoder, InvertEncoder> {
-    Layered::open("invert", inner, InvertDecoder(0), InvertEncoder, limits)
+    Layered::open("invert", inner, InvertDecoder(0), InvertEncoder, limits).unwrap()
 }
 
 fn main() -> Result<()> {

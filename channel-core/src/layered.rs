@@ -20,6 +20,7 @@ pub mod engine;
 mod handlers;
 mod opening;
 mod outbox;
+mod parts;
 mod reading;
 mod silence;
 mod state;
@@ -43,9 +44,11 @@ use reading::Reader;
 use state::{Facts, SharedFacts};
 use writing::Writer;
 
+pub use parts::Parts;
+
 use crate::{
-    AioChange, Channel, Direction, Error, Features, Limits, Mode, Name, ReadFlags, Readiness, Removed, Result,
-    Shutdown, WaitQueue, WriteFlags, check_read, check_write, layers,
+    AioChange, Channel, Direction, Error, Features, Limits, Mode, Name, OverError, ReadFlags, Readiness, Removed,
+    Result, Shutdown, WaitQueue, WriteFlags, check_read, check_write, layers,
 };
 
 /// A protocol over another channel: [`Channel`] implemented once for every [`engine`].
@@ -60,8 +63,16 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
     /// A layer of the kind `layer` (a lower-case noun) that is open from the start.
     ///
     /// `inner` is open, or opened by [`Channel::handshake`] on this layer.
-    #[must_use]
-    pub fn open(layer: &'static str, inner: Box<dyn Channel>, decoder: D, encoder: E, limits: Limits) -> Self {
+    ///
+    /// # Errors
+    /// What [`Channel::take_over`] says against that; `inner` comes back.
+    pub fn open(
+        layer: &'static str,
+        inner: Box<dyn Channel>,
+        decoder: D,
+        encoder: E,
+        limits: Limits,
+    ) -> Result<Self, OverError> {
         let reader = Reader::open(decoder, &*inner);
         let ending = encoder.ending();
         // Nothing is encoded that the channel below would refuse: the encoder could not take it back.
@@ -72,13 +83,15 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
     }
 
     /// A layer of the kind `layer` that opens with a handshake.
-    #[must_use]
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
     pub fn with_handshake(
         layer: &'static str,
         inner: Box<dyn Channel>,
         handshake: Box<dyn Handshake<D, E>>,
         limits: Limits,
-    ) -> Self {
+    ) -> Result<Self, OverError> {
         let ending = handshake.ending();
         let reader = Reader::opening(handshake, &*inner);
         // Somebody has to begin: until the handshake is first called, a reader has something to do.
@@ -93,7 +106,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         ending: Ending,
         facts: Facts,
         limits: Limits,
-    ) -> Self {
+    ) -> Result<Self, OverError> {
         inner.set_blocking(false);
         inner.take_over();
         // Whose time passes is this layer's to say; clearing them cannot fail.
@@ -106,7 +119,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         if ending == Ending::Own {
             features.set(Features::HALF_CLOSE, features.contains(Features::CLOSE_WRITE));
         }
-        Self {
+        Ok(Self {
             core: Arc::new(Core {
                 base: Base {
                     layer,
@@ -125,7 +138,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
                 handlers: Handlers::default(),
                 handshake_deadline: OnceLock::new(),
             }),
-        }
+        })
     }
 
     /// Runs `with` on the encoder for `operation`, which is what errors call it, under the lock of the writing side, then sends what that left for

@@ -53,7 +53,7 @@ fn a_task_is_woken_where_its_channel_goes_and_not_when_it_leaves() {
 fn tasks_that_close_leave_a_loop_along_with_their_channel() {
     let (near, _far) = MemoryChannel::pair_with_capacity(10).unwrap();
     let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
-    let near = Layered::open("plain", Box::new(near), Plain, Plain, limits);
+    let near = Layered::open("plain", Box::new(near), Plain, Plain, limits).unwrap();
     assert_eq!(near.writev_full(&[IoSlice::new(&[7; 100])], &[], WriteFlags::DONT_WAIT).unwrap(), 100);
     let (aio, event_loop) = (AioChannel::new(near), EventLoop::new().unwrap());
     let attached = aio.attach(event_loop.handle()).unwrap();

@@ -37,7 +37,7 @@ impl Encoder for Fragile {
 
 fn pair() -> (Layered<Fragile, Fragile>, MemoryChannel) {
     let (near, far) = MemoryChannel::pair().unwrap();
-    (Layered::open("fragile", Box::new(near), Fragile, Fragile, Limits::default()), far)
+    (Layered::open("fragile", Box::new(near), Fragile, Fragile, Limits::default()).unwrap(), far)
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_handler_whose_calls_fail_for_a_panic_comes_to_rest() {
     let write = calls(near, Direction::Write, |near| near.write(b"more").map(drop));
 
     let (inner, far) = MemoryChannel::pair().unwrap();
-    let near = Layered::with_handshake("fragile", Box::new(inner), Box::new(Fragile), Limits::default());
+    let near = Layered::with_handshake("fragile", Box::new(inner), Box::new(Fragile), Limits::default()).unwrap();
     near.set_blocking(false);
     far.write_all(b"panic").unwrap();
     assert!(catch_unwind(AssertUnwindSafe(|| near.handshake())).is_err());
@@ -137,7 +137,7 @@ fn a_handler_whose_calls_fail_for_a_panic_comes_to_rest() {
 #[test]
 fn a_reader_of_a_channel_that_nobody_opens_comes_to_rest() {
     let (inner, far) = MemoryChannel::pair().unwrap();
-    let near = Layered::with_handshake("fragile", Box::new(inner), Box::new(Fragile), Limits::default());
+    let near = Layered::with_handshake("fragile", Box::new(inner), Box::new(Fragile), Limits::default()).unwrap();
     near.set_blocking(false);
     far.write_all(b"hello").unwrap();
     let calls = calls(near, Direction::Read, |near| near.read(&mut [0; 8]).map(drop));

@@ -27,7 +27,7 @@ use support::{FullStop, NeverDone, Plain, plain};
 fn lingering(linger: Duration) -> (Layered<FullStop, Plain>, MemoryChannel) {
     let (near, far) = MemoryChannel::pair_with_capacity(100).unwrap();
     let limits = Limits { linger, ..Limits::default() };
-    (Layered::open("full stop", Box::new(near), FullStop, Plain, limits), far)
+    (Layered::open("full stop", Box::new(near), FullStop, Plain, limits).unwrap(), far)
 }
 
 /// What a peer may leave undone that `close` waits for.
@@ -92,7 +92,7 @@ fn a_layer_that_was_closed_holds_no_buffers_though_it_is_kept() {
         });
         assert_none_holds_a_buffer(|| {
             let (near, far) = MemoryChannel::pair_with_capacity(64 << 10).unwrap();
-            let near = Layered::open("unfinished", Box::new(near), NeverDone, Plain, Limits::default());
+            let near = Layered::open("unfinished", Box::new(near), NeverDone, Plain, Limits::default()).unwrap();
             near.set_blocking(false);
             far.write_all(&[7; 40 << 10]).unwrap();
             assert!(near.read(&mut [0]).unwrap_err().is_would_block());
@@ -131,7 +131,7 @@ impl Decoder for ByByte {
 fn close_sees_the_end_that_came_with_the_last_of_what_it_throws_away_at_once() {
     for length in 1..40 {
         let (near, far) = MemoryChannel::pair().unwrap();
-        let near = Layered::open("by byte", Box::new(near), ByByte, FullStop, Limits::default());
+        let near = Layered::open("by byte", Box::new(near), ByByte, FullStop, Limits::default()).unwrap();
         far.write_all(&vec![b'x'; length]).unwrap();
         far.write_all(b".").unwrap();
         far.close_write().unwrap();
@@ -147,7 +147,7 @@ fn close_sees_the_end_that_came_with_the_last_of_what_it_throws_away_at_once() {
 fn a_channel_below_that_does_not_close_in_time_is_cut_off() {
     let (near, far) = MemoryChannel::pair().unwrap();
     let limits = Limits { linger: Duration::ZERO, ..Limits::default() };
-    let near = Layered::open("plain", Box::new(unclosing(Box::new(near))), Plain, Plain, limits);
+    let near = Layered::open("plain", Box::new(unclosing(Box::new(near))), Plain, Plain, limits).unwrap();
     let error = near.close().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     far.set_blocking(false);
@@ -225,8 +225,8 @@ impl Handshake<Plain, Plain> for Refused {
 fn a_layer_over_one_that_was_refused_owes_its_peer_no_end() {
     let (near, _far) = MemoryChannel::pair().unwrap();
     let below: Layered<Plain, Plain> =
-        Layered::with_handshake("refused", Box::new(near), Box::new(Refused), Limits::default());
-    let near = Layered::open("full stop", Box::new(below), Plain, FullStop, Limits::default());
+        Layered::with_handshake("refused", Box::new(near), Box::new(Refused), Limits::default()).unwrap();
+    let near = Layered::open("full stop", Box::new(below), Plain, FullStop, Limits::default()).unwrap();
     near.set_blocking(false);
     assert_eq!(near.handshake().unwrap_err().kind(), ErrorKind::Refused);
     near.close().unwrap();
@@ -235,7 +235,7 @@ fn a_layer_over_one_that_was_refused_owes_its_peer_no_end() {
 #[test]
 fn an_end_that_nobody_hears_is_no_failure() {
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = Layered::open("full stop", Box::new(near), Plain, FullStop, Limits::default());
+    let near = Layered::open("full stop", Box::new(near), Plain, FullStop, Limits::default()).unwrap();
     far.close().unwrap();
     near.close_write().unwrap();
 }
@@ -244,7 +244,8 @@ fn an_end_that_nobody_hears_is_no_failure() {
 fn close_takes_what_the_peer_sends_while_the_end_below_waits_for_that() {
     let (near, far) = MemoryChannel::pair().unwrap();
     let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
-    let near = Layered::open("full stop", Box::new(ending_when_read(Box::new(near))), FullStop, FullStop, limits);
+    let near =
+        Layered::open("full stop", Box::new(ending_when_read(Box::new(near))), FullStop, FullStop, limits).unwrap();
     near.set_blocking(false);
     far.write_all(b"the end.").unwrap();
     near.read_all(&mut [0; 7]).unwrap();
@@ -275,7 +276,7 @@ impl Encoder for Leaves {
 #[test]
 fn on_a_loop_the_end_below_is_answered_though_nobody_reads_any_more() {
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = Layered::open("full stop", Box::new(near), FullStop, Leaves, Limits::default());
+    let near = Layered::open("full stop", Box::new(near), FullStop, Leaves, Limits::default()).unwrap();
     near.set_blocking(false);
     let event_loop = EventLoop::new().unwrap();
     let handler = AioHandler::new(event_loop.handle(), || ());
@@ -314,8 +315,8 @@ impl Encoder for Farewell {
 fn on_a_loop_an_end_below_that_needs_room_again_and_again_goes_on() {
     for handler_of in [Direction::Read, Direction::Write] {
         let (near, far) = MemoryChannel::pair_with_capacity(3).unwrap();
-        let below = Layered::open("below", Box::new(near), Plain, Farewell, Limits::default());
-        let near = Layered::open("full stop", Box::new(below), FullStop, FullStop, Limits::default());
+        let below = Layered::open("below", Box::new(near), Plain, Farewell, Limits::default()).unwrap();
+        let near = Layered::open("full stop", Box::new(below), FullStop, FullStop, Limits::default()).unwrap();
         near.set_blocking(false);
         far.set_blocking(false);
         near.write_all(b"no").unwrap();
@@ -350,7 +351,7 @@ fn on_a_loop_an_end_below_that_needs_room_again_and_again_goes_on() {
 #[test]
 fn who_waits_for_an_end_that_a_layer_below_holds_is_left_alone_until_there_is_room() {
     let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
-    let near = Layered::open("full stop", Box::new(plain("below", near)), Plain, FullStop, Limits::default());
+    let near = Layered::open("full stop", Box::new(plain("below", near)), Plain, FullStop, Limits::default()).unwrap();
     let near = Arc::new(near);
     near.set_blocking(false);
     near.write_all(b"full").unwrap();
@@ -404,7 +405,7 @@ fn close_does_not_say_that_our_end_has_left_where_the_peer_made_no_room_for_it()
     watchdog::run("an end without room", || {
         let (near, _far) = MemoryChannel::pair_with_capacity(4).unwrap();
         let limits = Limits { linger: Duration::from_millis(20), ..Limits::default() };
-        let near = Layered::open("stop", Box::new(near), Plain, Stop, limits);
+        let near = Layered::open("stop", Box::new(near), Plain, Stop, limits).unwrap();
         near.write_all(b"full").unwrap();
         assert_eq!(near.close().unwrap_err().kind(), ErrorKind::TimedOut);
     });
@@ -451,7 +452,7 @@ fn what_was_taken_and_the_last_word_leave_though_the_stream_cannot_be_ended_prop
         let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
         let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
         let engine = Broken::default();
-        let near = Layered::open("broken", Box::new(near), engine.clone(), engine, limits);
+        let near = Layered::open("broken", Box::new(near), engine.clone(), engine, limits).unwrap();
         near.set_blocking(false);
         assert_eq!(near.write(b"taken before").unwrap(), 12);
         far.write_all(b"?").unwrap();
@@ -513,7 +514,7 @@ fn a_task_that_ends_its_output_learns_at_once_that_another_thread_closes() {
     watchdog::run("close beside close_write", || {
         let (near, _far) = MemoryChannel::pair_with_capacity(4).unwrap();
         let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
-        let near = Arc::new(Layered::open("full stop", Box::new(near), Plain, FullStop, limits));
+        let near = Arc::new(Layered::open("full stop", Box::new(near), Plain, FullStop, limits).unwrap());
         near.set_blocking(false);
         near.write_all(b"full").unwrap();
         let event_loop = EventLoop::new().unwrap();
@@ -529,7 +530,7 @@ fn a_task_that_ends_its_output_learns_at_once_that_another_thread_closes() {
 fn what_is_known_of_a_peer_tells_more_than_that_it_took_nothing() {
     let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
     let limits = Limits { linger: Duration::from_millis(20), ..Limits::default() };
-    let near = Layered::open("full stop", Box::new(near), Refusing, FullStop, limits);
+    let near = Layered::open("full stop", Box::new(near), Refusing, FullStop, limits).unwrap();
     near.write_all(b"full").unwrap();
     far.write_all(b"bad").unwrap();
     assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::Protocol);
@@ -579,7 +580,7 @@ fn close_waits_for_what_the_peer_sends_by_itself_and_no_longer_than_the_linger()
             watchdog::run("what is owed", || {
                 let (near, far) = MemoryChannel::pair().unwrap();
                 let limits = Limits { linger, ..Limits::default() };
-                let near = Layered::open("greeted", Box::new(near), Greeted { owed: true }, Plain, limits);
+                let near = Layered::open("greeted", Box::new(near), Greeted { owed: true }, Plain, limits).unwrap();
                 near.write_all(b"all").unwrap();
                 if linger < Duration::from_secs(1) {
                     near.close().unwrap(); // nothing of ours was lost
@@ -598,7 +599,7 @@ fn close_waits_for_what_the_peer_sends_by_itself_and_no_longer_than_the_linger()
         }
     }
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = Layered::open("greeted", Box::new(near), Greeted { owed: true }, Plain, Limits::default());
+    let near = Layered::open("greeted", Box::new(near), Greeted { owed: true }, Plain, Limits::default()).unwrap();
     near.set_blocking(false);
     far.write_all(b"hello").unwrap();
     near.close().unwrap(); // it has come
@@ -631,7 +632,8 @@ fn close_waits_for_no_peer_that_said_nothing_in_the_handshake() {
             Box::new(near),
             Box::new(Patient),
             Limits { handshake, linger, ..Limits::default() },
-        );
+        )
+        .unwrap();
         assert_eq!(near.handshake().unwrap_err().kind(), ErrorKind::TimedOut);
         near.close().unwrap();
         far.read_all(&mut [0; 4]).unwrap();
@@ -643,7 +645,7 @@ fn close_waits_for_no_peer_that_said_nothing_in_the_handshake() {
 fn a_task_may_close_by_a_deadline_of_its_own() {
     let (near, _far) = MemoryChannel::pair_with_capacity(4).unwrap();
     let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
-    let near = Layered::open("full stop", Box::new(near), Plain, FullStop, limits);
+    let near = Layered::open("full stop", Box::new(near), Plain, FullStop, limits).unwrap();
     near.write_all(b"full").unwrap();
     let near = AioChannel::new(near);
     let closed = EventLoop::new().unwrap().block_on(near.close_by(Instant::now() + Duration::from_millis(5)));
@@ -656,7 +658,7 @@ fn close_takes_what_comes_while_it_waits_for_room_also_behind_the_end() {
         watchdog::run("a peer that writes before it reads", || {
             let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
             let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
-            let near = Layered::open("full stop", Box::new(near), FullStop, FullStop, limits);
+            let near = Layered::open("full stop", Box::new(near), FullStop, FullStop, limits).unwrap();
             near.write_all(b"full").unwrap();
             let peer = thread::spawn(move || {
                 far.write_all(first.as_bytes())?;
@@ -676,7 +678,8 @@ fn close_takes_what_comes_while_it_waits_for_room_also_behind_the_end() {
 fn who_closes_before_the_handshake_waits_for_the_channel_below_no_longer_than_the_linger() {
     let (near, _far) = MemoryChannel::pair().unwrap();
     let limits = Limits { linger: Duration::from_millis(20), ..Limits::default() };
-    let near = Layered::with_handshake("patient", Box::new(unclosing(Box::new(near))), Box::new(Patient), limits);
+    let near =
+        Layered::with_handshake("patient", Box::new(unclosing(Box::new(near))), Box::new(Patient), limits).unwrap();
     near.set_blocking(false);
     assert!(near.close().unwrap_err().is_would_block(), "there is time left");
     near.set_blocking(true);
@@ -686,7 +689,7 @@ fn who_closes_before_the_handshake_waits_for_the_channel_below_no_longer_than_th
 #[test]
 fn a_closer_that_meets_the_end_in_its_last_piece_waits_for_nothing_more() {
     let (inner, far) = MemoryChannel::pair_with_capacity(4 << 20).unwrap();
-    let near = Layered::open("full stop", Box::new(inner), FullStop, FullStop, Limits::default());
+    let near = Layered::open("full stop", Box::new(inner), FullStop, FullStop, Limits::default()).unwrap();
     near.set_blocking(false);
     let mut last_words = vec![b'x'; 16 * 16 * 1024]; // as much as one attempt throws away
     *last_words.last_mut().unwrap() = b'.';
@@ -699,7 +702,7 @@ fn a_closer_that_meets_the_end_in_its_last_piece_waits_for_nothing_more() {
 fn who_closes_on_a_loop_is_called_for_what_the_layer_holds_though_nothing_more_comes() {
     let (near, far) = MemoryChannel::pair().unwrap();
     let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
-    let near = Arc::new(Layered::open("by byte", Box::new(near), ByByte, FullStop, limits));
+    let near = Arc::new(Layered::open("by byte", Box::new(near), ByByte, FullStop, limits).unwrap());
     near.set_blocking(false);
     far.set_blocking(false);
     let event_loop = EventLoop::new().unwrap();
@@ -721,7 +724,8 @@ fn two_who_close_do_not_keep_each_other_awake() {
         let (near, far) = MemoryChannel::pair().unwrap();
         let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
         let reads = Arc::new(AtomicUsize::new(0));
-        let near = Layered::open("full stop", Box::new(counted(Box::new(near), &reads)), FullStop, FullStop, limits);
+        let near =
+            Layered::open("full stop", Box::new(counted(Box::new(near), &reads)), FullStop, FullStop, limits).unwrap();
         thread::scope(|scope| {
             let closing = asleep(scope, || near.close());
             near.set_blocking(false);

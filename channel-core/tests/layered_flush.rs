@@ -46,7 +46,7 @@ fn replying() -> (Arc<Layered<Echo, Echo>>, MemoryChannel, mpsc::Receiver<()>) {
     let (inner, far) = MemoryChannel::pair_with_capacity(4).unwrap();
     let (happens, echo) = (Happens::default(), Echo::default());
     let inner = interrupted(Box::new(inner), &happens);
-    let near = Arc::new(Layered::open("echo", Box::new(inner), echo.clone(), echo, Limits::default()));
+    let near = Arc::new(Layered::open("echo", Box::new(inner), echo.clone(), echo, Limits::default()).unwrap());
     far.write_all(b"ping").unwrap();
     let (reader, (tell, told)) = (Arc::downgrade(&near), mpsc::channel());
     *happens.lock().unwrap() = Some(Box::new(move || {

@@ -109,7 +109,7 @@ impl Decoder for EndsAtOnce {
 #[test]
 fn a_handler_set_after_the_end_was_read_is_still_told_of_it() {
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = Layered::open("ends", Box::new(near), EndsAtOnce, Plain, Limits::default());
+    let near = Layered::open("ends", Box::new(near), EndsAtOnce, Plain, Limits::default()).unwrap();
     far.write_all(b"x").unwrap();
     assert_eq!(near.read(&mut [0; 2]).unwrap(), 0);
 
@@ -131,7 +131,7 @@ impl Encoder for NeverEncodes {
 #[test]
 fn a_loop_comes_to_rest_after_output_could_not_be_encoded() {
     let (near, _far) = MemoryChannel::pair().unwrap();
-    let near = Layered::open("never", Box::new(near), Plain, NeverEncodes, Limits::default());
+    let near = Layered::open("never", Box::new(near), Plain, NeverEncodes, Limits::default()).unwrap();
     let recorder = Recorder::new();
     near.set_cork(true);
     near.write_all(b"data").unwrap();

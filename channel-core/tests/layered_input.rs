@@ -48,7 +48,7 @@ fn flood(far: &MemoryChannel, mut read: impl FnMut() -> Result<()>) -> (Error, u
 #[test]
 fn a_unit_that_does_not_end_is_bounded() {
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = Layered::open("never", Box::new(near), NeverDone, Plain, limits());
+    let near = Layered::open("never", Box::new(near), NeverDone, Plain, limits()).unwrap();
     near.set_blocking(false);
     let (error, sent) = flood(&far, || near.read(&mut [0; 8]).map(drop));
     assert_eq!((error.kind(), error.layer()), (ErrorKind::LimitExceeded, "never"), "{error}");
@@ -60,7 +60,8 @@ fn a_unit_that_does_not_end_is_bounded() {
 #[test]
 fn a_handshake_message_that_does_not_end_is_bounded_and_refused_in_its_own_words() {
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near: Layered<Plain, Plain> = Layered::with_handshake("never", Box::new(near), Box::new(NeverDone), limits());
+    let near: Layered<Plain, Plain> =
+        Layered::with_handshake("never", Box::new(near), Box::new(NeverDone), limits()).unwrap();
     near.set_blocking(false);
     let (error, sent) = flood(&far, || near.handshake());
     assert_eq!((error.kind(), error.operation()), (ErrorKind::LimitExceeded, "handshake"), "{error}");
@@ -118,7 +119,7 @@ fn connections_with_a_part_of_a_unit_hold_no_whole_buffers() {
     child::run("connections_with_a_part_of_a_unit_hold_no_whole_buffers", || {
         assert_none_holds_a_buffer(|| {
             let (near, far) = small_pair();
-            let near = Layered::open("never", Box::new(near), NeverDone, Plain, limits());
+            let near = Layered::open("never", Box::new(near), NeverDone, Plain, limits()).unwrap();
             near.set_blocking(false);
             far.write_all(b"h").unwrap();
             assert!(near.read(&mut [0]).unwrap_err().is_would_block());
@@ -127,7 +128,7 @@ fn connections_with_a_part_of_a_unit_hold_no_whole_buffers() {
         assert_none_holds_a_buffer(|| {
             let (near, far) = small_pair();
             let near: Layered<Plain, Plain> =
-                Layered::with_handshake("never", Box::new(near), Box::new(NeverDone), limits());
+                Layered::with_handshake("never", Box::new(near), Box::new(NeverDone), limits()).unwrap();
             near.set_blocking(false);
             far.write_all(b"h").unwrap();
             assert!(near.handshake().unwrap_err().is_would_block());
@@ -142,7 +143,7 @@ fn connections_whose_peer_says_nothing_hold_no_buffers() {
         assert_none_holds_a_buffer(|| {
             let (near, far) = small_pair();
             let near: Layered<Plain, Plain> =
-                Layered::with_handshake("never", Box::new(near), Box::new(NeverDone), limits());
+                Layered::with_handshake("never", Box::new(near), Box::new(NeverDone), limits()).unwrap();
             near.set_blocking(false);
             assert!(near.handshake().unwrap_err().is_would_block());
             (near, far)

@@ -34,7 +34,7 @@ impl Handshake<Plain, Plain> for AnyByte {
 fn opening(limit: Duration) -> (Layered<Plain, Plain>, MemoryChannel) {
     let (near, far) = MemoryChannel::pair().unwrap();
     let limits = Limits { handshake: limit, ..Limits::default() };
-    let near = Layered::with_handshake("opening", Box::new(near), Box::new(AnyByte), limits);
+    let near = Layered::with_handshake("opening", Box::new(near), Box::new(AnyByte), limits).unwrap();
     near.set_blocking(false);
     if limit > Duration::ZERO {
         assert!(near.handshake().unwrap_err().is_would_block());
@@ -105,7 +105,7 @@ fn a_limit_that_has_passed_ends_the_handshake_though_the_peer_goes_on_talking() 
 fn a_layer_that_is_open_from_the_start_does_not_limit_the_handshake_below() {
     let (below, far) = opening(LONG);
     let limits = Limits { handshake: Duration::ZERO, ..Limits::default() };
-    let near = Layered::open("open", Box::new(below), Plain, Plain, limits);
+    let near = Layered::open("open", Box::new(below), Plain, Plain, limits).unwrap();
     near.set_blocking(false);
     for _ in 0..2 {
         let error = near.handshake().unwrap_err();
@@ -120,7 +120,8 @@ fn the_limit_is_counted_from_the_first_call_however_many_follow() {
     const SHORT: Duration = Duration::from_millis(20);
     let (near, far) = MemoryChannel::pair().unwrap();
     let limits = Limits { handshake: SHORT, ..Limits::default() };
-    let near: Layered<Plain, Plain> = Layered::with_handshake("opening", Box::new(near), Box::new(AnyByte), limits);
+    let near: Layered<Plain, Plain> =
+        Layered::with_handshake("opening", Box::new(near), Box::new(AnyByte), limits).unwrap();
     near.set_blocking(false);
     let first = near.handshake();
     let past = Instant::now() + SHORT;
@@ -156,12 +157,15 @@ fn where_calls_wait_no_time_runs_between_them() {
 fn a_handshake_of_a_task_takes_none_of_the_time_of_the_first_read() {
     const TIME: Duration = Duration::from_millis(20);
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near: Arc<dyn Channel> = Arc::new(Layered::with_handshake(
-        "any byte",
-        Box::new(near),
-        Box::new(AnyByte),
-        Limits { handshake: Duration::from_secs(1000), ..Limits::default() },
-    ));
+    let near: Arc<dyn Channel> = Arc::new(
+        Layered::with_handshake(
+            "any byte",
+            Box::new(near),
+            Box::new(AnyByte),
+            Limits { handshake: Duration::from_secs(1000), ..Limits::default() },
+        )
+        .unwrap(),
+    );
     near.set_read_timeout(Some(TIME)).unwrap();
     let (aio, event_loop) = (AioChannel::from_arc(Arc::clone(&near)), EventLoop::new().unwrap());
     let mut opening = Box::pin(aio.handshake());
@@ -200,9 +204,9 @@ impl Decoder for Sips {
 #[test]
 fn a_unit_that_is_too_long_is_told_by_the_call_that_finds_it_so() {
     let (near, far) = MemoryChannel::pair().unwrap();
-    let below = Layered::open("sips", Box::new(near), Sips, Plain, Limits::default());
+    let below = Layered::open("sips", Box::new(near), Sips, Plain, Limits::default()).unwrap();
     let limits = Limits { input_bytes: 64, ..Limits::default() }; // as many as the reads of one call
-    let near = Layered::open("hungry", Box::new(below), NeverDone, Plain, limits);
+    let near = Layered::open("hungry", Box::new(below), NeverDone, Plain, limits).unwrap();
     near.set_blocking(false);
     far.write_all(&[1; 64]).unwrap();
     assert_eq!(near.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::LimitExceeded);

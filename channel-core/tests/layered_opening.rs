@@ -42,11 +42,11 @@ fn limit(handshake: Duration) -> Limits {
 }
 
 fn greeting(layer: &'static str, inner: impl Channel, limits: Limits) -> Layered<Plain, Plain> {
-    Layered::with_handshake(layer, Box::new(inner), Box::new(Greeting { says: b"hello", first: true }), limits)
+    Layered::with_handshake(layer, Box::new(inner), Box::new(Greeting { says: b"hello", first: true }), limits).unwrap()
 }
 
 fn replying(layer: &'static str, inner: impl Channel, says: &'static [u8], limits: Limits) -> Layered<Plain, Plain> {
-    Layered::with_handshake(layer, Box::new(inner), Box::new(Greeting { says, first: false }), limits)
+    Layered::with_handshake(layer, Box::new(inner), Box::new(Greeting { says, first: false }), limits).unwrap()
 }
 
 fn open_both(near: &impl Channel, far: &impl Channel) {

@@ -47,7 +47,7 @@ impl Broken {
     fn over(inner: impl Channel, at: Step, limits: Limits) -> (Layered<Plain, Self>, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let encoder = Self { at, asked: Arc::clone(&asked) };
-        (Layered::open("broken", Box::new(inner), Plain, encoder, limits), asked)
+        (Layered::open("broken", Box::new(inner), Plain, encoder, limits).unwrap(), asked)
     }
 
     fn fail(&self, out: &mut Buffer) -> Result<()> {

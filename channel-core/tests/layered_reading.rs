@@ -67,7 +67,7 @@ fn read_byte_by_byte(channel: &impl Channel) -> Vec<u8> {
 fn expanded(lent: bool) -> Vec<u8> {
     let (near, far) = MemoryChannel::pair().unwrap();
     let decoder = Fourfold { waiting: Vec::new(), lent };
-    let near = Layered::open("fourfold", Box::new(near), decoder, Plain, Limits::default());
+    let near = Layered::open("fourfold", Box::new(near), decoder, Plain, Limits::default()).unwrap();
     far.write_all(b"ab").unwrap();
     read_byte_by_byte(&near)
 }
@@ -125,7 +125,7 @@ fn a_panic_of_who_borrows_is_its_own_and_nothing_is_taken() {
 #[test]
 fn a_call_over_what_carries_nothing_ends_before_all_of_that_is_decoded() {
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = Layered::open("empties", Box::new(near), Empties, Plain, Limits::default());
+    let near = Layered::open("empties", Box::new(near), Empties, Plain, Limits::default()).unwrap();
     near.set_blocking(false);
     far.write_all(&[0; 60_000]).unwrap();
     let mut calls = 1;
@@ -139,7 +139,7 @@ fn a_call_over_what_carries_nothing_ends_before_all_of_that_is_decoded() {
 fn a_call_whose_turn_is_over_reads_no_further() {
     let (near, _far) = MemoryChannel::pair().unwrap();
     let (recorded, log) = channel_testkit::adverse::record(Box::new(endless(Box::new(near))));
-    let near = Layered::open("empties", recorded, Empties, Plain, Limits::default());
+    let near = Layered::open("empties", recorded, Empties, Plain, Limits::default()).unwrap();
     near.set_blocking(false);
     assert!(near.read(&mut [0]).unwrap_err().is_would_block());
     assert_eq!(log.of("readv_full").len(), 1);
@@ -163,7 +163,7 @@ impl Decoder for Sieve {
 fn a_peer_that_never_stops_sending_nothing_gives_others_their_turn() {
     watchdog::run("nothing without end", || {
         let (near, _far) = MemoryChannel::pair().unwrap();
-        let near = Layered::open("sieve", Box::new(endless(Box::new(near))), Sieve, Plain, Limits::default());
+        let near = Layered::open("sieve", Box::new(endless(Box::new(near))), Sieve, Plain, Limits::default()).unwrap();
         near.set_blocking(false);
         assert!(near.read(&mut [0]).unwrap_err().is_would_block());
     });

@@ -50,8 +50,9 @@ fn a_reply_that_meets_a_writer_at_work_is_sent_when_that_is_done() {
     watchdog::run("a_reply_that_meets_a_writer_at_work", || {
         let (near, far) = MemoryChannel::pair().unwrap();
         let engine = Replies::default();
-        let near =
-            Arc::new(Layered::open("replies", Box::new(near), engine.clone(), engine.clone(), Limits::default()));
+        let near = Arc::new(
+            Layered::open("replies", Box::new(near), engine.clone(), engine.clone(), Limits::default()).unwrap(),
+        );
         *engine.reads_next.lock().unwrap() = Arc::downgrade(&near);
         near.set_blocking(false);
         far.write_all(b"ping").unwrap();
@@ -73,7 +74,7 @@ fn what_an_engine_has_to_say_at_first_goes_with_the_first_write() {
         let (near, far) = MemoryChannel::pair().unwrap();
         let engine = Replies::default();
         engine.waiting.lock().unwrap().extend(b"hello");
-        let near = Layered::open("replies", Box::new(near), engine.clone(), engine, Limits::default());
+        let near = Layered::open("replies", Box::new(near), engine.clone(), engine, Limits::default()).unwrap();
         near.write_all(b"data").unwrap();
         let mut heard = [0; 9];
         far.read_all(&mut heard).unwrap();
@@ -85,7 +86,7 @@ fn what_an_engine_has_to_say_at_first_goes_with_the_first_write() {
 fn a_reply_that_comes_up_behind_the_end_of_the_channel_below_is_dropped_and_fails_nothing() {
     let (near, far) = MemoryChannel::pair().unwrap();
     let engine = Replies::default();
-    let near = Layered::open("replies", Box::new(near), engine.clone(), engine, Limits::default());
+    let near = Layered::open("replies", Box::new(near), engine.clone(), engine, Limits::default()).unwrap();
     near.set_blocking(false);
     near.close_write().unwrap();
     far.write_all(b"ping").unwrap();
@@ -144,9 +145,9 @@ impl Encoder for Answers {
 #[test]
 fn a_reply_to_the_first_piece_of_a_lend_is_sent_though_the_second_asks_for_none() {
     let (near, far) = MemoryChannel::pair().unwrap();
-    let below = Layered::open("halves", Box::new(near), Halves, Plain, Limits::default());
+    let below = Layered::open("halves", Box::new(near), Halves, Plain, Limits::default()).unwrap();
     let engine = Answers::default();
-    let near = Layered::open("answers", Box::new(below), engine.clone(), engine, Limits::default());
+    let near = Layered::open("answers", Box::new(below), engine.clone(), engine, Limits::default()).unwrap();
     near.set_blocking(false);
     far.set_blocking(false);
     far.write_all(b"a? b").unwrap();
@@ -183,7 +184,8 @@ fn what_is_left_of_a_lend_is_the_lenders_to_announce_and_to_lend_again() {
     let (near, far) = MemoryChannel::pair().unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let near =
-        Layered::open("sips", Box::new(plain("lends", near)), Sips(Arc::clone(&asked)), Plain, Limits::default());
+        Layered::open("sips", Box::new(plain("lends", near)), Sips(Arc::clone(&asked)), Plain, Limits::default())
+            .unwrap();
     near.set_blocking(false);
     assert!(near.read(&mut [0]).unwrap_err().is_would_block());
     let before = asked.load(Ordering::SeqCst);
@@ -202,7 +204,8 @@ fn what_is_left_of_a_lend_is_the_lenders_to_announce_and_to_lend_again() {
 fn a_reply_that_finds_no_room_below_a_cork_leaves_with_what_made_room() {
     let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
     let engine = Replies::default();
-    let near = Layered::open("replies", Box::new(plain("below", near)), engine.clone(), engine, Limits::default());
+    let near =
+        Layered::open("replies", Box::new(plain("below", near)), engine.clone(), engine, Limits::default()).unwrap();
     near.set_blocking(false);
     far.set_blocking(false);
     near.set_cork(true);

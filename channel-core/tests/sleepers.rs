@@ -119,7 +119,7 @@ fn a_sleeping_reader_hears_that_our_end_began_to_ask_for_the_peers() {
     watchdog::run("asks", || {
         let (near, _far) = MemoryChannel::pair().unwrap();
         let limits = Limits { linger: Duration::from_millis(50), ..Limits::default() };
-        let near = Layered::open("asks", Box::new(near), FullStop, FullStop, limits);
+        let near = Layered::open("asks", Box::new(near), FullStop, FullStop, limits).unwrap();
         thread::scope(|scope| {
             let reader = asleep(scope, || near.read(&mut [0]));
             near.close_write().unwrap();
@@ -185,7 +185,7 @@ fn two_who_close_do_not_keep_each_other_awake_and_hear_of_an_earlier_deadline() 
         let (near, _far) = MemoryChannel::pair_with_capacity(100).unwrap();
         let pushed = Arc::new(AtomicUsize::new(0));
         let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
-        let near = Layered::open("counting", Box::new(near), Plain, Counting(Arc::clone(&pushed)), limits);
+        let near = Layered::open("counting", Box::new(near), Plain, Counting(Arc::clone(&pushed)), limits).unwrap();
         assert_eq!(try_write(&near, &[7; 1000]).unwrap(), 1000);
         thread::scope(|scope| {
             let closers: Vec<_> = (0..2).map(|_| asleep(scope, || near.close())).collect();

@@ -30,7 +30,7 @@ const LONG: Duration = Duration::from_secs(1000);
 fn full() -> [(Arc<dyn Channel>, MemoryChannel); 2] {
     let pair = || MemoryChannel::pair_with_capacity(4).unwrap();
     let ((leaf, far), (below, far_below)) = (pair(), pair());
-    let layer = Layered::open("full stop", Box::new(below), Plain, FullStop, Limits::default());
+    let layer = Layered::open("full stop", Box::new(below), Plain, FullStop, Limits::default()).unwrap();
     let ends: [(Arc<dyn Channel>, _); 2] = [(Arc::new(leaf), far), (Arc::new(layer), far_below)];
     for (near, _) in &ends {
         near.set_blocking(false);
@@ -113,7 +113,8 @@ fn an_end_that_has_no_room_has_the_time_of_writes_in_tasks_and_handlers() {
 fn a_peer_that_sends_what_carries_nothing_without_end_does_not_hold_a_reader_longer() {
     watchdog::run("an endless peer", || {
         let (near, _far) = MemoryChannel::pair().unwrap();
-        let near = Layered::open("empties", Box::new(endless(Box::new(near))), Empties, Plain, Limits::default());
+        let near =
+            Layered::open("empties", Box::new(endless(Box::new(near))), Empties, Plain, Limits::default()).unwrap();
         near.set_read_timeout(Some(SHORT)).unwrap();
         assert!(near.read(&mut [0]).unwrap_err().is_timed_out());
         assert!(near.read_all(&mut [0; 8]).unwrap_err().is_timed_out());
@@ -287,8 +288,8 @@ fn a_peer_of_which_a_layer_below_holds_half_a_record_is_not_silent() {
 fn half_a_record_is_heard(first: &[u8]) {
     let (near, far) = MemoryChannel::pair().unwrap();
     let limits = Limits { linger: LONG, ..Limits::default() };
-    let below = Layered::open("hundreds", Box::new(near), Hundreds, Plain, Limits::default());
-    let near = Layered::open("full stop", Box::new(plain("between", below)), FullStop, FullStop, limits);
+    let below = Layered::open("hundreds", Box::new(near), Hundreds, Plain, Limits::default()).unwrap();
+    let near = Layered::open("full stop", Box::new(plain("between", below)), FullStop, FullStop, limits).unwrap();
     near.set_blocking(false);
     far.write_all(first).unwrap();
     near.read_all(&mut vec![0; first.len()]).unwrap();

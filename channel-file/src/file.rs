@@ -101,7 +101,7 @@ impl FileChannel {
     pub fn from_fd(fd: OwnedFd) -> Result<Self, FromFdError> {
         match examine(&fd) {
             Ok(access) => Ok(Self::over(fd, access)),
-            Err(unfit) => Err(FromFdError { fd, error: unfit.into_error(None).during("from_fd") }),
+            Err(unfit) => Err(FromFdError::new(fd, unfit.into_error(None).during("from_fd"))),
         }
     }
 

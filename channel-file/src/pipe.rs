@@ -73,7 +73,7 @@ impl PipeChannel {
         };
         match examined {
             Ok(()) => Ok(Self::over(read, write)),
-            Err(error) => Err(FromFdError { fd: (read, write), error: error.during("from_fds") }),
+            Err(error) => Err(FromFdError::new((read, write), error.during("from_fds"))),
         }
     }
 

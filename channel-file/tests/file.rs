@@ -159,7 +159,7 @@ fn what_is_no_file_is_refused_with_the_channel_that_is_for_it() {
         let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
         let refused = FileChannel::from_fd(socket.into()).unwrap_err();
         assert!(refused.to_string().contains("SocketChannel"), "{refused}");
-        assert!(FileChannel::from_fd(refused.fd).is_err(), "it came back, and is still refused");
+        assert!(FileChannel::from_fd(refused.given).is_err(), "it came back, and is still refused");
         let fifo = Path::new();
         mknodat(CWD, &fifo.0, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let error = FileChannel::open(&fifo.0, OpenOptions::new().read(true)).unwrap_err();

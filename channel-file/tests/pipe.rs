@@ -221,7 +221,7 @@ fn what_is_no_pipe_in_the_right_direction_is_refused_and_given_back() {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let refused = PipeChannel::from_fds(Some(write), Some(read)).unwrap_err();
     assert_eq!(refused.error.kind(), ErrorKind::InvalidInput, "{refused}");
-    let (Some(write), Some(read)) = refused.fd else { panic!("both come back") };
+    let (Some(write), Some(read)) = refused.given else { panic!("both come back") };
     PipeChannel::from_fds(Some(read), Some(write)).unwrap();
     let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
     let refused = PipeChannel::from_fds(Some(socket.into()), None).unwrap_err();
@@ -233,7 +233,7 @@ fn what_is_no_pipe_in_the_right_direction_is_refused_and_given_back() {
 fn descriptors_that_are_refused_are_left_as_they_were() {
     let ((read, _write), (wrong, _other)) =
         (pipe_with(PipeFlags::empty()).unwrap(), pipe_with(PipeFlags::empty()).unwrap());
-    let (read, wrong) = PipeChannel::from_fds(Some(read), Some(wrong)).unwrap_err().fd;
+    let (read, wrong) = PipeChannel::from_fds(Some(read), Some(wrong)).unwrap_err().given;
     for fd in [read.unwrap(), wrong.unwrap()] {
         assert!(!fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC));
     }

@@ -114,7 +114,7 @@ impl SocketChannel {
                 let _ = channel_sys::set_receive_low_water(fd.as_fd(), 1);
                 Ok(Self::over(fd, family, local_of, peer, limits))
             }
-            Err(error) => Err(FromFdError { fd, error: error.during("from_fd") }),
+            Err(error) => Err(FromFdError::new(fd, error.during("from_fd"))),
         }
     }
 }

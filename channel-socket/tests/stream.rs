@@ -423,7 +423,7 @@ fn what_is_no_connected_stream_socket_is_refused_and_given_back() {
     for fd in [pipe, listening, datagram, unconnected] {
         let refused = SocketChannel::from_fd(fd).unwrap_err();
         assert_eq!(refused.error.kind(), ErrorKind::InvalidInput, "{refused}");
-        fcntl_getfl(refused.fd.as_fd()).unwrap();
+        fcntl_getfl(refused.given.as_fd()).unwrap();
     }
 }
 

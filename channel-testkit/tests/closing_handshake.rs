@@ -79,6 +79,7 @@ impl Encoder for PartingEncoder {
 
 fn parting(inner: impl Channel, ends_below: bool, limits: &Limits) -> Layered<PartingDecoder, PartingEncoder> {
     Layered::open(LAYER, Box::new(inner), PartingDecoder::default(), PartingEncoder { ends_below }, limits.clone())
+        .unwrap()
 }
 
 type Pair = Result<(Layered<PartingDecoder, PartingEncoder>, Layered<PartingDecoder, PartingEncoder>)>;

@@ -68,7 +68,7 @@ impl Encoder for Invert {
 }
 
 fn invert_layer(inner: Box<dyn Channel>) -> Box<dyn Channel> {
-    Box::new(Layered::open("invert", inner, Invert, Invert, Limits::default()))
+    Box::new(Layered::open("invert", inner, Invert, Invert, Limits::default()).unwrap())
 }
 
 fn content(count: usize) -> Vec<u8> {

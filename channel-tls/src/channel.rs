@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 #[cfg(doc)]
 use channel_core::ErrorKind;
-use channel_core::{Channel, Layered, Limits, Result};
+use channel_core::{Channel, GivenBack, Layered, Limits, OverError, Parts, Result};
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
 
@@ -59,13 +59,13 @@ impl TlsChannel {
     /// no I/O.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if `server_name` is neither.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if `server_name` is neither. `inner` comes back with every error.
     pub fn client(
         inner: Box<dyn Channel>,
         credentials: &ClientCredentials,
         server_name: &str,
         limits: Limits,
-    ) -> Result<Self> {
+    ) -> Result<Self, OverError> {
         Self::client_with_config(inner, credentials.config(), server_name, limits)
     }
 
@@ -79,16 +79,15 @@ impl TlsChannel {
         config: Arc<ClientConfig>,
         server_name: &str,
         limits: Limits,
-    ) -> Result<Self> {
-        let handshake = TlsHandshake::client(config, server_name, limits.input_bytes);
-        Ok(Self::over(inner, Role::Client, handshake.map_err(|error| error.during("open"))?, limits))
+    ) -> Result<Self, OverError> {
+        Self::over(inner, Role::Client, TlsHandshake::client(config, server_name, limits.input_bytes), limits)
     }
 
     /// A server's side over `inner`. Does no I/O.
     ///
     /// # Errors
     /// What rustls says against the credentials.
-    pub fn server(inner: Box<dyn Channel>, credentials: &ServerCredentials, limits: Limits) -> Result<Self> {
+    pub fn server(inner: Box<dyn Channel>, credentials: &ServerCredentials, limits: Limits) -> Result<Self, OverError> {
         Self::server_with_config(inner, credentials.config(), limits)
     }
 
@@ -98,14 +97,33 @@ impl TlsChannel {
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) if the configuration takes 0-RTT data, which an attacker can replay; what
     /// rustls says against the configuration.
-    pub fn server_with_config(inner: Box<dyn Channel>, config: Arc<ServerConfig>, limits: Limits) -> Result<Self> {
-        let handshake = TlsHandshake::server(&config, limits.input_bytes);
-        Ok(Self::over(inner, Role::Server, handshake.map_err(|error| error.during("open"))?, limits))
+    pub fn server_with_config(
+        inner: Box<dyn Channel>,
+        config: Arc<ServerConfig>,
+        limits: Limits,
+    ) -> Result<Self, OverError> {
+        Self::over(inner, Role::Server, TlsHandshake::server(&config, limits.input_bytes), limits)
     }
 
-    fn over(inner: Box<dyn Channel>, role: Role, handshake: TlsHandshake, limits: Limits) -> Self {
+    fn over(
+        inner: Box<dyn Channel>,
+        role: Role,
+        handshake: Result<TlsHandshake>,
+        limits: Limits,
+    ) -> Result<Self, OverError> {
+        let (inner, handshake) = OverError::unless_made(inner, handshake.map_err(|error| error.during("open")))?;
         let facts = handshake.facts();
-        Self { layered: Layered::with_handshake(LAYER, inner, Box::new(handshake), limits), role, facts }
+        Ok(Self { layered: Layered::with_handshake(LAYER, inner, Box::new(handshake), limits)?, role, facts })
+    }
+
+    /// Takes TLS off again: the channel below, open, and what was read ahead. For protocols that go on in the clear behind close_notify (RFC 8446
+    /// §6.1): [`close_write`](Channel::close_write), read up to the peer's end, then this. As [`Layered::into_parts`].
+    ///
+    /// # Errors
+    /// The channel comes back as it was: see [`Layered::into_parts`].
+    pub fn into_parts(self) -> Result<Parts, GivenBack<Self>> {
+        let Self { layered, role, facts } = self;
+        layered.into_parts().map_err(|refused| refused.map(|layered| Self { layered, role, facts }))
     }
 
     /// Makes new keys for what we send, and asks the peer to do the same (RFC 8446 §4.6.3). rustls does so by itself before

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use channel_core::{Channel, ErrorKind, Layered, Limits, Result, forward_channel};
+use channel_core::{Channel, ErrorKind, GivenBack, Layered, Limits, OverError, Parts, Result, forward_channel};
 
 use crate::close::CloseFrame;
 use crate::engine::{ControlPayload, Decoder, Encoder, Shared};
@@ -55,11 +55,12 @@ impl WebSocketChannel {
     /// wrongly, with [`Protocol`](ErrorKind::Protocol).
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for options that cannot be sent, such as a header value with a line break.
-    pub fn client(inner: Box<dyn Channel>, options: ClientOptions, limits: Limits) -> Result<Self> {
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for options that cannot be sent, such as a header value with a line break; `inner` comes back.
+    pub fn client(inner: Box<dyn Channel>, options: ClientOptions, limits: Limits) -> Result<Self, OverError> {
         let (shared, facts) = (Shared::default(), FactsCell::default());
-        let handshake = ClientHandshake::new(options, &limits, shared.clone(), Arc::clone(&facts))?;
-        let inner = Layered::with_handshake(LAYER, inner, Box::new(handshake), limits);
+        let handshake = ClientHandshake::new(options, &limits, shared.clone(), Arc::clone(&facts));
+        let (inner, handshake) = OverError::unless_made(inner, handshake)?;
+        let inner = Layered::with_handshake(LAYER, inner, Box::new(handshake), limits)?;
         Ok(Self { inner, role: Role::Client, shared, facts })
     }
 
@@ -69,12 +70,22 @@ impl WebSocketChannel {
     /// names it.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for options that no request could meet.
-    pub fn server(inner: Box<dyn Channel>, options: ServerOptions, limits: Limits) -> Result<Self> {
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for options that no request could meet; `inner` comes back.
+    pub fn server(inner: Box<dyn Channel>, options: ServerOptions, limits: Limits) -> Result<Self, OverError> {
         let (shared, facts) = (Shared::default(), FactsCell::default());
-        let handshake = ServerHandshake::new(options, &limits, shared.clone(), Arc::clone(&facts))?;
-        let inner = Layered::with_handshake(LAYER, inner, Box::new(handshake), limits);
+        let handshake = ServerHandshake::new(options, &limits, shared.clone(), Arc::clone(&facts));
+        let (inner, handshake) = OverError::unless_made(inner, handshake)?;
+        let inner = Layered::with_handshake(LAYER, inner, Box::new(handshake), limits)?;
         Ok(Self { inner, role: Role::Server, shared, facts })
+    }
+
+    /// Takes WebSocket off again: the channel below, open, and what was read ahead. Nothing is sent; see [`Layered::into_parts`].
+    ///
+    /// # Errors
+    /// The channel comes back as it was: see [`Layered::into_parts`].
+    pub fn into_parts(self) -> Result<Parts, GivenBack<Self>> {
+        let Self { inner, role, shared, facts } = self;
+        inner.into_parts().map_err(|refused| refused.map(|inner| Self { inner, role, shared, facts }))
     }
 
     /// Sends a ping with up to 125 bytes of payload, which the peer sends back; [`last_pong`](Self::last_pong) shows it once a read has

@@ -208,9 +208,14 @@ impl<C: Callee + ?Sized + 'static> Registration<C> {
 
     /// As [`schedule`](Self::schedule), unless this is called inside a call of the handler, which then knows already.
     pub(crate) fn tell(self: &Arc<Self>) {
-        if self.lock().running != Some(thread::current().id()) {
+        if !self.is_running_here() {
             self.schedule();
         }
+    }
+
+    /// Whether this is called inside a call of the handler.
+    pub(crate) fn is_running_here(&self) -> bool {
+        self.lock().running == Some(thread::current().id())
     }
 
     /// No call of the handler starts after this returns. Does not wait for one that is running.

@@ -199,6 +199,12 @@ impl Handlers {
         removed
     }
 
+    /// Whether this is called inside a call of one of the handlers.
+    pub(super) fn is_called_here(&self) -> bool {
+        let slots = self.lock();
+        slots.read.iter().chain(&slots.write).chain(&slots.closers).any(|registration| registration.is_running_here())
+    }
+
     /// Whether anybody set a handler.
     pub(super) fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)

@@ -146,6 +146,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         match base.inner.readv_full(&mut into, None, ReadFlags::DONT_WAIT) {
             Ok(count) => {
                 self.input.commit(count);
+                self.heard |= count > 0;
                 Ok(count == 0)
             }
             Err(error) if error.is_passing() => {

@@ -19,6 +19,8 @@ pub(super) struct Reader<D, E> {
     pub(super) more: bool,
     /// How the stream ended, once it has; reported behind everything held.
     pub(super) end: Option<End>,
+    /// Whether a handshake has had anything of the peer's.
+    pub(super) heard: bool,
     /// Whether the decoder takes what the inner channel lends; until it declines, if the inner channel lends at all.
     lends: bool,
 }
@@ -56,7 +58,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
 
     fn new(phase: Phase<D, E>, inner: &dyn Channel) -> Self {
         let lends = inner.features().contains(Features::READ_BUF);
-        Self { phase, input: Buffer::new(), held: Buffer::new(), more: false, end: None, lends }
+        Self { phase, input: Buffer::new(), held: Buffer::new(), more: false, end: None, heard: false, lends }
     }
 
     /// One attempt to read into `bufs`.
@@ -96,7 +98,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             }
         };
         // Nobody knows when the next call comes: an idle connection holds no memory.
-        self.input.shrink(FEW);
+        self.input.shrink(if self.end.is_some() { usize::MAX } else { FEW });
         self.held.release();
         let untold_end = self.end.is_some() && matches!(result, Ok(count) if count > 0);
         let more = !self.held.is_empty() || (self.more && self.end.is_none()) || untold_end;
@@ -161,8 +163,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             Ok(decoded) => {
                 self.more = decoded.stopped == Stopped::SinkFull;
                 if decoded.stopped == Stopped::End {
-                    self.end = Some(End::Clean);
-                    self.input.clear();
+                    self.end = Some(End::Clean); // what is behind it is nobody's, unless the layer is taken off
                 }
                 decoded.reply
             }
@@ -318,6 +319,16 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             Phase::Open(decoder) => self.end.is_none() && decoder.owed(),
             _ => false,
         }
+    }
+
+    /// Whether the handshake has had anything of the peer's.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// What is left: plaintext, and what was not decoded.
+    pub(super) fn into_left(self) -> (Vec<u8>, Vec<u8>) {
+        (self.held.as_slice().to_vec(), self.input.as_slice().to_vec())
     }
 
     /// Frees what is held.

@@ -108,6 +108,16 @@ impl<E: Encoder> Writer<E> {
         self.lost || self.out_has_data || !self.plain.is_empty()
     }
 
+    /// Whether anything has yet to leave: what is encoded, and what a cork gathers.
+    pub(super) fn holds(&self) -> bool {
+        !self.out.is_empty() || !self.plain.is_empty()
+    }
+
+    /// Whether the inner channel got nothing of us.
+    pub(super) fn sent_nothing(&self) -> bool {
+        self.sent == 0
+    }
+
     /// Whether anything encoded has yet to reach the inner channel: data, replies or our end.
     pub(super) fn has_unsent(&self) -> bool {
         !self.out.is_empty()

@@ -91,5 +91,5 @@ impl Decoder for NeverDone {
 
 /// A plain layer named `layer` over `inner`.
 pub(crate) fn plain(layer: &'static str, inner: impl Channel) -> Layered<Plain, Plain> {
-    Layered::open(layer, Box::new(inner), Plain, Plain, Limits::default())
+    Layered::open(layer, Box::new(inner), Plain, Plain, Limits::default()).unwrap()
 }

@@ -6,7 +6,7 @@ use channel_core::{Buffer, Channel, Error, ErrorKind, Layered, Limits, Result};
 /// The protocol over any channel.
 pub(crate) fn checked(inner: Box<dyn Channel>, limits: Limits) -> Layered<CheckedDecoder, CheckedEncoder> {
     let decoder = CheckedDecoder { left: 0, sum: Sum::new(), in_frame: false };
-    Layered::open("checked", inner, decoder, CheckedEncoder, limits)
+    Layered::open("checked", inner, decoder, CheckedEncoder, limits).unwrap()
 }
 
 /// FNV-1a, 32 bits wide (draft-eastlake-fnv §2).

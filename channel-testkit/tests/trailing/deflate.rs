@@ -8,7 +8,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 /// The protocol over any channel.
 pub(crate) fn deflate(inner: Box<dyn Channel>, limits: Limits) -> Layered<Inflate, Deflate> {
     let compress = Compress::new(Compression::fast(), false);
-    Layered::open("deflate", inner, Inflate(Decompress::new(false)), Deflate(compress), limits)
+    Layered::open("deflate", inner, Inflate(Decompress::new(false)), Deflate(compress), limits).unwrap()
 }
 
 /// What one step of the compressor, or of the decompressor, puts out at most.
