@@ -17,7 +17,7 @@ use buffers::assert_none_holds_a_buffer;
 use channel_core::engine::{Advance, Decoded, Decoder, Encoder, Ending, Handshake, Sink, Source, Stopped};
 use channel_core::{
     AioChange, AioChannel, AioHandler, Buffer, Channel, ChannelExt, Condition, Direction, Error, ErrorKind, EventLoop,
-    Layered, Limits, MemoryChannel, Result, WriteFlags,
+    Layered, Limits, MemoryChannel, Readiness, Result, WriteFlags,
 };
 use channel_testkit::asleep::asleep;
 use channel_testkit::{child, watchdog};
@@ -742,4 +742,82 @@ fn two_who_close_do_not_keep_each_other_awake() {
             closing.join().unwrap().unwrap();
         });
     });
+}
+
+#[test]
+fn a_reader_in_an_event_loop_is_told_that_close_has_begun_though_its_peer_takes_nothing() {
+    let (near, far) = lingering(Duration::from_secs(1000));
+    let near = Arc::new(near);
+    near.set_blocking(false);
+    let (event_loop, channel, told) = (EventLoop::new().unwrap(), Arc::downgrade(&near), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&told);
+    let reads = AioHandler::new(event_loop.handle(), move || {
+        if channel.upgrade().unwrap().read(&mut [0]).unwrap_err().is_closed() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    near.set_aio_fd_handler(AioChange::Set(reads), AioChange::Keep).unwrap();
+    leave(LEAVES[1], &near, &far);
+    while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+    assert!(near.close().unwrap_err().is_would_block());
+    while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn who_closes_where_nothing_has_room_or_has_come_is_not_called_ready() {
+    let (near, _far) = MemoryChannel::pair_with_capacity(4).unwrap();
+    let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+    let near = Layered::open("full stop", Box::new(near), FullStop, FullStop, limits.clone()).unwrap();
+    near.set_blocking(false);
+    near.write_all(b"full").unwrap();
+    assert!(near.close().unwrap_err().is_would_block());
+    assert!(!matches!(near.readiness(Direction::Write), Readiness::Ready), "our end has no room");
+
+    let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+    let below = Layered::open("below", Box::new(near), Plain, Farewell, Limits::default()).unwrap();
+    let near = Layered::open("full stop", Box::new(below), FullStop, FullStop, limits).unwrap();
+    near.set_blocking(false);
+    far.write_all(b".").unwrap();
+    assert!(near.close().unwrap_err().is_would_block());
+    assert!(!matches!(near.readiness(Direction::Write), Readiness::Ready), "the end below has no room");
+}
+
+#[test]
+fn who_closes_on_a_loop_that_turns_does_not_need_one_that_does_not() {
+    for what in ["an answer", "room"] {
+        watchdog::run("a loop that does not turn", || {
+            let (near, far) = MemoryChannel::pair_with_capacity(100).unwrap();
+            let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
+            let near: Arc<dyn Channel> = if what == "room" {
+                Arc::new(Layered::open("plain", Box::new(near), Plain, Plain, limits).unwrap())
+            } else {
+                Arc::new(Layered::open("full stop", Box::new(near), FullStop, FullStop, limits).unwrap())
+            };
+            near.set_blocking(false);
+            if what == "room" {
+                assert_eq!(near.writev_full(&[IoSlice::new(&[7; 1000])], &[], WriteFlags::DONT_WAIT).unwrap(), 1000);
+            }
+            let (stands, turns) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
+            let closers = [&stands, &turns].map(|event_loop| {
+                let channel = AioChannel::from_arc(Arc::clone(&near));
+                let task = event_loop.spawn(async move { channel.close().await });
+                while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+                task
+            });
+            let peer = thread::spawn(move || {
+                if what == "room" {
+                    far.read_all(&mut [0; 1000]).unwrap();
+                } else {
+                    far.write_all(b".").unwrap();
+                    far.close_write().unwrap();
+                }
+                far
+            });
+            let [first, second] = closers;
+            turns.block_on(second).unwrap().unwrap().unwrap();
+            stands.block_on(first).unwrap().unwrap().unwrap();
+            peer.join().unwrap();
+        });
+    }
 }

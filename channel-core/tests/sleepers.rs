@@ -2,12 +2,13 @@
 
 mod support;
 
-use std::fs::File;
-use std::io::{IoSlice, IoSliceMut};
+use std::fs::{self, File};
+use std::io::{IoSlice, IoSliceMut, Read, Seek};
 use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -152,10 +153,26 @@ fn who_sleeps_without_a_descriptor_to_be_woken_by_looks_again_by_and_by() {
         let (near, far) = stack();
         let before = getrlimit(Resource::Nofile);
         let next = File::open("/dev/null").unwrap().as_raw_fd();
+        let (begins, (tell, told)) = (AtomicBool::new(false), mpsc::channel());
         thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                tell.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
+                while !begins.load(Ordering::Acquire) {} // awake, so that it sleeps only where it reads
+                near.read_all(&mut [0; 5])
+            });
+            let mut stat = File::open(Path::new("/proc").join(told.recv().unwrap()).join("stat")).unwrap();
             // No number above those in use.
-            setrlimit(Resource::Nofile, Rlimit { current: u64::try_from(next).ok(), ..before }).unwrap();
-            let reader = scope.spawn(|| near.read_all(&mut [0; 5]));
+            setrlimit(Resource::Nofile, Rlimit { current: u64::try_from(next + 1).ok(), ..before }).unwrap();
+            begins.store(true, Ordering::Release);
+            let mut sleeps = || {
+                let mut line = String::new();
+                stat.rewind().unwrap();
+                stat.read_to_string(&mut line).unwrap();
+                line.rsplit(')').next().is_some_and(|state| state.trim_start().starts_with('S'))
+            };
+            while !(0..3).all(|_| sleeps()) {
+                thread::yield_now();
+            }
             assert_eq!(try_write(&near, &[7; 1000]).unwrap(), 1000);
             far.read_all(&mut [0; 1000]).unwrap();
             far.write_all(b"reply").unwrap();

@@ -255,7 +255,7 @@ impl LoopHandle {
     pub(super) fn close(&self) {
         let mut panics = Panics::default();
         self.poller.close(&mut panics);
-        panics.catch(|| self.inbox.close());
+        self.inbox.close();
         panics.resume();
     }
 
