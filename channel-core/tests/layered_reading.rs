@@ -41,8 +41,12 @@ impl Decoder for Fourfold {
         Ok(self.expand(input, sink))
     }
 
-    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
-        self.lent.then(|| Ok(self.expand(input, sink)))
+    fn decodes_lent(&self) -> bool {
+        self.lent
+    }
+
+    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        Ok(self.expand(input, sink))
     }
 
     fn end(&mut self, _: usize) -> Result<()> {

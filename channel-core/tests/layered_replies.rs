@@ -120,10 +120,14 @@ impl Decoder for Answers {
         Ok(Decoded { consumed: 0, stopped: Stopped::NeedInput, reply: false })
     }
 
-    fn decode_lent(&mut self, input: &[u8], _: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
+    fn decodes_lent(&self) -> bool {
+        true
+    }
+
+    fn decode_lent(&mut self, input: &[u8], _: &mut Sink<'_, '_>) -> Result<Decoded> {
         let asked = input.iter().filter(|byte| **byte == b'?').count();
         self.0.fetch_add(asked, Ordering::SeqCst);
-        Some(Ok(Decoded { consumed: input.len(), stopped: Stopped::NeedInput, reply: asked > 0 }))
+        Ok(Decoded { consumed: input.len(), stopped: Stopped::NeedInput, reply: asked > 0 })
     }
 
     fn end(&mut self, _: usize) -> Result<()> {
@@ -168,10 +172,14 @@ impl Decoder for Sips {
         Plain.decode(input, sink)
     }
 
-    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
+    fn decodes_lent(&self) -> bool {
+        true
+    }
+
+    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
         let count = input.len().min(1);
         sink.put(&input[..count]);
-        Some(Ok(Decoded { consumed: count, stopped: Stopped::SinkFull, reply: false }))
+        Ok(Decoded { consumed: count, stopped: Stopped::SinkFull, reply: false })
     }
 
     fn end(&mut self, _: usize) -> Result<()> {

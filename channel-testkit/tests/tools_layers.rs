@@ -21,8 +21,12 @@ impl Decoder for Invert {
         Ok(invert(input, sink))
     }
 
-    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
-        Some(Ok(invert(input, sink)))
+    fn decodes_lent(&self) -> bool {
+        true
+    }
+
+    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        Ok(invert(input, sink))
     }
 
     fn end(&mut self, _: usize) -> Result<()> {

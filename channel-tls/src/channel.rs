@@ -116,8 +116,9 @@ impl TlsChannel {
         Ok(Self { layered: Layered::with_handshake(LAYER, inner, Box::new(handshake), limits)?, role, facts })
     }
 
-    /// Takes TLS off again: the channel below, open, and what was read ahead. For protocols that go on in the clear behind close_notify (RFC 8446
-    /// §6.1): [`close_write`](Channel::close_write), read up to the peer's end, then this. As [`Layered::into_parts`].
+    /// Takes TLS off again: the channel below, and what was read ahead. For protocols that go on in the clear behind the peer's close_notify
+    /// (RFC 8446 §6.1): read up to that, then this. As [`Layered::into_parts`]: nothing is sent, and what
+    /// [`close_write`](Channel::close_write) has ended below stays ended.
     ///
     /// # Errors
     /// The channel comes back as it was: see [`Layered::into_parts`].

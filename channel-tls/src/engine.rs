@@ -59,9 +59,7 @@ impl Decoder for TlsDecoder {
         let mut consumed = 0;
         let stopped = loop {
             if session.peer_closed() {
-                // RFC 8446 §6.1: what follows a close_notify is ignored.
-                consumed = input.len();
-                break Stopped::End;
+                break Stopped::End; // what follows a close_notify is none of the session's (RFC 8446 §6.1)
             }
             let rest = &mut input[consumed..];
             let Some(len) = record_len(rest) else {
@@ -77,10 +75,6 @@ impl Decoder for TlsDecoder {
         };
         session.shrink();
         Ok(Decoded { consumed, stopped, reply: session.has_replies() })
-    }
-
-    fn decode_lent(&mut self, _: &[u8], _: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
-        None
     }
 
     fn end(&mut self, left: usize) -> Result<()> {

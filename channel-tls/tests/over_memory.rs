@@ -252,3 +252,37 @@ fn a_server_opens_though_its_tickets_find_no_room() {
         near.handshake().unwrap();
     });
 }
+
+#[test]
+fn behind_the_peers_close_notify_both_go_on_in_the_clear() {
+    for version in VERSIONS {
+        let authority = Authority::new();
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let config = authority.server(version);
+        let peer = thread::spawn(move || {
+            let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), Std(far));
+            let mut heard = [0; 5];
+            stream.read_exact(&mut heard).unwrap();
+            stream.write_all(b"sealed").unwrap();
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+            let far = stream.sock.0;
+            far.write_all(b"in the clear").unwrap();
+            far.read_all(&mut heard).unwrap();
+            heard
+        });
+        let near = client(near, &authority, version);
+        near.handshake().unwrap();
+        near.write_all(b"hello").unwrap();
+        let mut sealed = Vec::new();
+        near.std_io().read_to_end(&mut sealed).unwrap();
+        assert_eq!(sealed, b"sealed");
+        let parts = near.into_parts().unwrap();
+        parts.inner.write_all(b"clear").unwrap();
+        assert_eq!(&peer.join().unwrap(), b"clear");
+        let mut clear = parts.undecoded;
+        parts.inner.std_io().read_to_end(&mut clear).unwrap();
+        assert_eq!(clear, b"in the clear");
+        assert!(parts.unread.is_empty());
+    }
+}

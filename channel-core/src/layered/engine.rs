@@ -11,7 +11,7 @@
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 
-use crate::{Buffer, Result};
+use crate::{Buffer, Error, ErrorKind, Result};
 
 /// How a protocol ends its streams, and so what [`Channel::close_write`](crate::Channel::close_write) does behind what the encoder's
 /// [`finish`](Encoder::finish) gives, and what [`Channel::close`](crate::Channel::close) waits for.
@@ -86,12 +86,20 @@ pub trait Decoder: Send + 'static {
     /// Whatever ends the stream; plaintext already in the sink is delivered first, and replies are still sent.
     fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded>;
 
+    /// Whether [`decode_lent`](Self::decode_lent) is there to be called; asked once, when the layer opens. The default is that it is not.
+    fn decodes_lent(&self) -> bool {
+        false
+    }
+
     /// As [`decode`](Self::decode), from bytes the layer below lends and which must not be changed: saves a copy where the
-    /// layer below holds them in memory. `None`, which is the default and then the answer always, asks for a copy to decode in
-    /// place. What it leaves although it needs more input is copied.
-    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
+    /// layer below holds them in memory. What it leaves although it needs more input is copied. It runs while the layers below hold the locks of
+    /// their reading sides and of their engines, and calls nothing of theirs.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
         let _ = (input, sink);
-        None
+        Err(Error::new(ErrorKind::Internal, "engine", "decodes_lent is true, and decode_lent is missing"))
     }
 
     /// The layer below ended, before the decoder said [`End`](Stopped::End). `left` is how many bytes were not consumed.

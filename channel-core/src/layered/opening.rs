@@ -117,6 +117,7 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         if let Phase::Leaving(halves) = std::mem::replace(&mut self.phase, Phase::Failed) {
             let (decoder, encoder) = *halves;
             debug_assert_eq!(encoder.ending(), base.nature.ending, "the ending of the handshake and of its encoder");
+            self.lends &= decoder.decodes_lent();
             self.phase = Phase::Open(decoder);
             self.more = true;
             base.writing(|writer| writer.install(encoder));

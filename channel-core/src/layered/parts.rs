@@ -23,8 +23,8 @@ pub struct Parts {
 }
 
 impl<D: Decoder, E: Encoder> Layered<D, E> {
-    /// Takes the layer off: gives back the channel below, open, and what the layer had read ahead of its callers. Nothing is sent:
-    /// who wants an end in front of what follows calls [`close_write`](Channel::close_write) first, and reads up to the peer's.
+    /// Takes the layer off: gives back the channel below, and what the layer had read ahead of its callers. Nothing is sent, and what
+    /// [`close_write`](Channel::close_write) has ended below stays ended.
     ///
     /// Handlers, watches and tasks of the layer go; a call of a handler that is under way on another thread is waited for.
     ///

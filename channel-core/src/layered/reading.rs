@@ -21,8 +21,8 @@ pub(super) struct Reader<D, E> {
     pub(super) end: Option<End>,
     /// Whether a handshake has had anything of the peer's.
     pub(super) heard: bool,
-    /// Whether the decoder takes what the inner channel lends; until it declines, if the inner channel lends at all.
-    lends: bool,
+    /// Whether the inner channel lends what it has and the decoder, once there is one, takes that.
+    pub(super) lends: bool,
 }
 
 pub(super) enum Phase<D, E> {
@@ -53,7 +53,9 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
     }
 
     pub(super) fn open(decoder: D, inner: &dyn Channel) -> Self {
-        Self::new(Phase::Open(decoder), inner)
+        let takes = decoder.decodes_lent();
+        let reader = Self::new(Phase::Open(decoder), inner);
+        Self { lends: reader.lends && takes, ..reader }
     }
 
     fn new(phase: Phase<D, E>, inner: &dyn Channel) -> Self {
@@ -193,7 +195,6 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         }
         let input = &mut self.input;
         let mut seen = false;
-        let mut declined = false;
         let mut all = false;
         let mut outcome: Option<Result<Decoded>> = None;
         let before = arrivals();
@@ -204,20 +205,16 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                 Some(Ok(decoded)) => decoded.stopped == Stopped::NeedInput && input.is_empty(),
                 Some(Err(_)) => false,
             };
-            if declined || !goes_on {
+            if !goes_on {
                 return 0;
             }
             let replied = matches!(&outcome, Some(Ok(decoded)) if decoded.reply);
             match decoder.decode_lent(bytes, sink) {
-                None => {
-                    declined = true;
-                    0
-                }
-                Some(Err(error)) => {
+                Err(error) => {
                     outcome = Some(Err(error));
                     bytes.len()
                 }
-                Some(Ok(mut decoded)) => {
+                Ok(mut decoded) => {
                     decoded.reply |= replied;
                     let consumed = decoded.consumed.min(bytes.len());
                     outcome = Some(Ok(decoded));
@@ -230,10 +227,6 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
                 }
             }
         });
-        if declined {
-            self.lends = false;
-            return Ok(());
-        }
         if seen || arrivals() != before {
             ARRIVALS.set(before.wrapping_add(1));
             base.heard();

@@ -71,8 +71,12 @@ impl Decoder for CheckedDecoder {
         self.step(input, sink)
     }
 
-    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
-        Some(self.step(input, sink))
+    fn decodes_lent(&self) -> bool {
+        true
+    }
+
+    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        self.step(input, sink)
     }
 
     fn end(&mut self, left: usize) -> Result<()> {

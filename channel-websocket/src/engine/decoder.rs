@@ -181,8 +181,12 @@ impl engine::Decoder for Decoder {
         self.run(input, sink)
     }
 
-    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Option<Result<Decoded>> {
-        Some(self.run(input, sink))
+    fn decodes_lent(&self) -> bool {
+        true
+    }
+
+    fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        self.run(input, sink)
     }
 
     fn end(&mut self, _left: usize) -> Result<()> {
