@@ -229,8 +229,8 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// One that returns without calling the channel is soon left alone until somebody does, and so is one whose direction is over:
     /// nothing spins \[H5\].
     ///
-    /// `Keep` for both changes nothing, and counts as a call on the channel: a handler that was taken off its loop because it
-    /// called nothing is put back.
+    /// [`Called`](AioChange::Called) counts as a call on the channel and does nothing else; `Keep` for both does not even that, and only says
+    /// whether the channel was closed.
     ///
     /// # Errors
     /// What the context fails with: both directions are without a handler then. [`Closed`](crate::ErrorKind::Closed) after `close`. [`Busy`](crate::ErrorKind::Busy) for a

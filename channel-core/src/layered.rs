@@ -355,6 +355,9 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
 
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
         let core = &self.core;
+        if matches!((&read, &write), (AioChange::Keep, AioChange::Keep)) {
+            return core.inner.set_aio_fd_handler(read, write); // which changes nothing, and is no call
+        }
         let sets = |change: &AioChange| matches!(change, AioChange::Set(_) | AioChange::Claim(_));
         let set =
             [(Direction::Read, sets(&read), Facts::READ_DONE), (Direction::Write, sets(&write), Facts::WRITE_DONE)];

@@ -149,7 +149,8 @@ impl FdHandlers {
     /// Applies `read` and `write`. `polled` says what to poll for a direction; `None` where a channel is always ready: such a
     /// handler is due at once, and again after each [`schedule`](Self::schedule).
     ///
-    /// `Keep` counts as a call on the channel: a handler that was taken off the loop is put back.
+    /// Anything but `Keep` twice counts as a call on the channel, [`Called`](AioChange::Called) as nothing else: a handler that was taken off
+    /// the loop, and stays set, is put back.
     ///
     /// # Errors
     /// What the context fails with: both directions are without a handler then. [`Busy`](ErrorKind::Busy), before anything is
@@ -178,6 +179,7 @@ impl FdHandlers {
                 }
             }
         }
+        let is_called = [&read, &write].iter().any(|change| !matches!(change, AioChange::Keep));
         let resolve =
             |change: AioChange, slot: &Slot| change.resolve(slot.as_ref().map(|there| &there.callee().handler), layer);
         let (read, write) = (resolve(read, &reading)?, resolve(write, &writing)?);
@@ -195,7 +197,7 @@ impl FdHandlers {
                     if let AioChange::Hold(handler) | AioChange::Closer(handler) = kept {
                         self.hold(handler);
                     }
-                    if let Some(there) = slot {
+                    if let Some(there) = slot.as_ref().filter(|_| is_called) {
                         there.change(Status::called);
                     }
                     continue;

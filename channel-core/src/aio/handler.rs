@@ -42,10 +42,17 @@ impl fmt::Debug for AioHandler {
 }
 
 /// What to do with the handler of one direction \[H2\] \[H8\].
+///
+/// A channel that passes handlers on passes on what it does not know, too: there may be more of these one day.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum AioChange {
     /// Leave it as it is.
     Keep,
+    /// Leave it as it is, and count this as a call on the channel, as a read or a write is: a handler that was taken off its loop
+    /// because it called nothing is put back, in either direction \[H5\]. For who has room again and nothing to write; and what a layer
+    /// tells the channel below of calls that it served by itself.
+    Called,
     /// Remove it, whoever set it. No call starts after this; a call under way is not waited for.
     Clear,
     /// Set it, or replace the one that is there.
@@ -57,7 +64,7 @@ pub enum AioChange {
     Release(AioHandler),
     /// Hold this handler beside whatever is set, and never call it; let go of it when it is released, or the channel closed or
     /// dropped. For those who set no handler and have to know of the end: any number of them. A layer passes it on to the
-    /// lowest channel, where it is to be released, too.
+    /// lowest channel, and its release, too.
     Hold(AioHandler),
     /// Add this handler for one who closes: called, beside whatever is set, each time a `close` that said would-block can go on, and let
     /// go of when the channel is closed. Any number of them; each goes by [`Release`](Self::Release), and is due once it was added, so
@@ -68,8 +75,8 @@ pub enum AioChange {
 }
 
 impl AioChange {
-    /// For implementers of [`Channel`](crate::Channel): what is to be done where `there` is set, in terms of `Keep`, `Clear`,
-    /// `Set`, `Hold` and `Closer`, and `Release` of another handler than that, which may be one held or added.
+    /// For implementers of [`Channel`](crate::Channel): what is to be done where `there` is set. A `Claim` becomes `Set`, and `Release` of
+    /// that very handler `Clear`; `Release` of another may be of one held or added.
     ///
     /// # Errors
     /// [`Busy`](ErrorKind::Busy) for a `Claim` where there is a handler already; `layer` is what the error calls the channel.

@@ -106,7 +106,7 @@ impl Handlers {
         closing: bool,
     ) -> Result<Removed> {
         let [read, write] = changes;
-        let kept = |change: &AioChange| matches!(change, AioChange::Keep);
+        let kept = |change: &AioChange| matches!(change, AioChange::Keep | AioChange::Called);
         if kept(&read) && kept(&write) {
             return inner.set_aio_fd_handler(read, write);
         }
@@ -125,7 +125,7 @@ impl Handlers {
             |change: AioChange, there: Option<&Arc<Registration>>| change.resolve(there.map(|it| it.callee()), layer);
         let (read, write) = (resolve(read, slots.read.as_ref())?, resolve(write, slots.write.as_ref())?);
         let down = |change: &AioChange, direction| match change {
-            AioChange::Keep | AioChange::Set(_) if closing => AioChange::Clear,
+            AioChange::Keep | AioChange::Called | AioChange::Set(_) if closing => AioChange::Clear,
             AioChange::Set(_) if rests(direction) => AioChange::Clear,
             AioChange::Set(handler) => {
                 AioChange::Set(AioHandler { context: Arc::clone(&handler.context), callback: event(direction) })
@@ -369,10 +369,10 @@ impl Handlers {
     }
 }
 
-/// `Keep` twice changes nothing, and counts as a call.
+/// Tells the channel below of a call that this layer served by itself.
 fn count_as_call(inner: &dyn Channel) {
     // Nothing is set, so nothing can fail.
-    let _ = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
+    let _ = inner.set_aio_fd_handler(AioChange::Called, AioChange::Called);
 }
 
 #[cfg(all(test, not(loom)))]

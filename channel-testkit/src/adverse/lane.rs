@@ -59,7 +59,7 @@ impl Lane {
             Verdict::Instead(outcome) => {
                 if self.gate.is_some() {
                     // Nothing is set, so nothing can fail: it is told of a call that does not reach it.
-                    let _ = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
+                    let _ = inner.set_aio_fd_handler(AioChange::Called, AioChange::Called);
                 }
                 outcome
             }
@@ -110,8 +110,7 @@ impl Lane {
         lock(&self.registration)
     }
 
-    /// Applies `change`, which is none but `Keep`, `Clear` and `Set`, to `slot` and, by `forward`, to the inner channel, whose events
-    /// then call the same registration. What that removes is the caller's to drop when it holds no slot any more.
+    /// Applies `change`, which was resolved, to `slot` and, by `forward`, to the inner channel, whose events then call the same registration. What that removes is the caller's to drop when it holds no slot any more.
     pub(super) fn change(
         &self,
         slot: &mut Slot,
@@ -122,8 +121,8 @@ impl Lane {
         let new = match change {
             AioChange::Set(handler) => Some(Registration::new(handler)),
             AioChange::Clear => None,
-            keep => {
-                removed.extend(forward(keep)?);
+            other => {
+                removed.extend(forward(other)?);
                 return Ok(());
             }
         };

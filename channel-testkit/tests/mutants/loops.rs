@@ -72,6 +72,13 @@ mutants! {
     h4 in NonBlocking says "running already": |options| near(options, bare_handlers);
     /// A peer that is gone keeps its descriptor ready, and the handler busy.
     h5 in NonBlocking says "the loop finds no rest after the end was read": |options| near(options, bare_handlers);
+    /// What counts as a call does not.
+    h5_uncounted in NonBlocking says "after a change that counts as a call": |options| near(options, |near| {
+        near.on_set_aio_fd_handler(|inner, read, write| {
+            let keep = |change| if matches!(change, AioChange::Called) { AioChange::Keep } else { change };
+            inner.set_aio_fd_handler(keep(read), keep(write))
+        })
+    });
     /// A few calls in vain, and no more until somebody reads.
     h5_due_again in NonBlocking says "handlers that call nothing are due again": |options| near(options, |near| {
         let idle = Arc::new(AtomicUsize::new(0));
