@@ -53,9 +53,9 @@ pub use adapter::StdIo;
 #[cfg(feature = "tokio")]
 pub use aio::TokioContext;
 pub use aio::{
-    AioChange, AioChannel, AioContext, AioHandler, Attached, Callback, Callee, Condition, DetachError, Detached,
-    EnteredContext, EventLoop, FdHandlers, LoopHandle, Ready, Registration, Removed, Task, Timer, TimerId, Turn, Watch,
-    WatchGuard, current_context, enter_context,
+    AioChange, AioChannel, AioContext, AioHandler, Attached, Callback, Callee, Claim, Claimable, Claimant, Condition,
+    DetachError, Detached, EnteredContext, EventLoop, FdHandlers, LoopHandle, Ready, Registration, Removed, Task,
+    Timer, TimerId, Turn, Watch, WatchGuard, current_context, enter_context,
 };
 pub use blocking::Mode;
 pub use buffer::Buffer;

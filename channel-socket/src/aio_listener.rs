@@ -1,16 +1,11 @@
 //! A listener for tasks.
 
-use std::fmt;
 use std::future::poll_fn;
-use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant};
 
-use channel_core::{
-    AioChange, AioContext, AioHandler, Callback, Error, ErrorKind, Result, Timer, Turn, current_context,
-};
+use channel_core::{Claim, Claimant, Direction, Error, ErrorKind, Result, Timer, Turn, current_context};
 
 use crate::{SocketChannel, SocketListener};
 
@@ -39,9 +34,10 @@ use crate::{SocketChannel, SocketListener};
 /// ```
 #[derive(Debug)]
 pub struct AioListener {
-    listener: SocketListener,
+    // Before the listener, so that it is released.
+    claim: Mutex<Option<Arc<Claimed>>>,
+    listener: Arc<SocketListener>,
     waiting: Arc<Waiting>,
-    claim: Mutex<Option<Claim>>,
     turn: Turn,
     last_place: AtomicU64,
 }
@@ -94,37 +90,25 @@ impl Drop for Accepting<'_> {
     }
 }
 
-/// What the handler and its loop hold: a listener that is closed lets go of the one, a loop that ends of the other, and either wakes, too.
-struct Alarm {
-    waiting: Arc<Waiting>,
-    /// It moved to another loop, whose handler wakes everybody.
-    moved: Arc<AtomicBool>,
-}
+/// Wakes those who wait: also when the listener is closed, or the loop ends.
+#[derive(Debug)]
+struct Alarm(Arc<Waiting>);
 
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if !self.moved.load(Ordering::Acquire) {
-            self.waiting.wake();
-        }
+impl Claimant for Alarm {
+    fn call(&self) {
+        self.0.wake();
+    }
+
+    fn lost(&self) {
+        self.0.wake();
     }
 }
 
-/// The handler that was set; the listener holds it.
-struct Claim {
-    context: Arc<dyn AioContext>,
-    callback: Weak<dyn Fn() + Send + Sync>,
-    moved: Arc<AtomicBool>,
-    /// One that never comes: what any loop keeps until it ends.
-    ends: Option<Timer>,
+#[derive(Debug)]
+struct Claimed {
+    claim: Claim<Alarm, SocketListener>,
+    ends: OnceLock<Timer>,
 }
-
-impl fmt::Debug for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").field("context", &self.context).finish_non_exhaustive()
-    }
-}
-
-const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl AioListener {
     /// `listener`, for tasks. It is put into non-blocking mode.
@@ -132,9 +116,9 @@ impl AioListener {
     pub fn new(listener: SocketListener) -> Self {
         listener.set_blocking(false);
         Self {
-            listener,
-            waiting: Arc::default(),
             claim: Mutex::default(),
+            listener: Arc::new(listener),
+            waiting: Arc::default(),
             turn: Turn::default(),
             last_place: AtomicU64::new(0),
         }
@@ -194,44 +178,25 @@ impl AioListener {
             return Err(Error::new(ErrorKind::NotAttached, "socket", detail).during("accept"));
         };
         let mut claim = lock(&self.claim);
-        let there = claim.as_ref().and_then(|claim| Some((claim, claim.callback.upgrade()?)));
-        let mut moved = None;
-        match there {
-            Some((there, _)) if ptr::addr_eq(Arc::as_ptr(&there.context), Arc::as_ptr(&context)) => return Ok(()),
-            Some((there, callback)) => {
-                there.moved.store(true, Ordering::Release);
-                let handler = AioHandler { context: Arc::clone(&there.context), callback };
-                moved = Some(
-                    self.listener.set_aio_fd_handler(AioChange::Release(handler.clone())).map(|gone| (gone, handler)),
-                );
-            }
-            None => {}
+        if claim.as_ref().is_some_and(|there| there.claim.is_on(&context)) {
+            return Ok(());
         }
-        let moving = Arc::new(AtomicBool::new(false));
-        let alarm = || Alarm { waiting: Arc::clone(&self.waiting), moved: Arc::clone(&moving) };
-        let (alarm, farewell) = (alarm(), alarm());
-        let callback: Callback = Arc::new(move || alarm.waiting.wake());
-        let weak = Arc::downgrade(&callback);
-        let handler = AioHandler { context: Arc::clone(&context), callback };
-        let claimed = self.listener.set_aio_fd_handler(AioChange::Claim(handler.clone()));
-        let new = Claim { context: Arc::clone(&context), callback: weak, moved: Arc::clone(&moving), ends: None };
-        let old = std::mem::replace(&mut *claim, claimed.is_ok().then_some(new));
+        let moved = claim.take();
+        let removed = moved.as_ref().map(|moved| moved.claim.release());
+        let alarm = Alarm(Arc::clone(&self.waiting));
+        let new = Claim::new(&self.listener, Direction::Read, context, alarm);
+        let new = new.map(|new| Arc::new(Claimed { claim: new, ends: OnceLock::new() }));
+        *claim = new.as_ref().ok().cloned();
         drop(claim);
-        drop((moved, handler, old)); // which wakes: not under the lock
-        if claimed.is_ok() {
-            let ends = Timer::set(&context, Instant::now() + CENTURY, move || drop(farewell)); // on a loop that has ended by now it wakes
-            let mut claim = lock(&self.claim);
-            let unused = match claim.as_mut().filter(|claim| Arc::ptr_eq(&claim.moved, &moving)) {
-                Some(claim) => claim.ends.replace(ends),
-                None => Some(ends),
-            };
-            drop(claim);
-            drop(unused);
-        }
-        match claimed {
+        drop((moved, removed));
+        match new {
+            Ok(new) => {
+                let _ = new.ends.set(new.claim.ends_with_loop()); // which wakes where it has ended by now: not under the lock
+                Ok(())
+            }
             // The next attempt says so.
             Err(error) if error.is_closed() => Ok(()),
-            claimed => claimed.map(drop),
+            Err(error) => Err(error),
         }
     }
 }

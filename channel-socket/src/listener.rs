@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use channel_core::{
-    AioChange, CountedFd, Direction, Error, ErrorKind, FdHandlers, Interest, Interests, Limits, Mode, Readiness,
-    Removed, Result,
+    AioChange, Claimable, CountedFd, Direction, Error, ErrorKind, FdHandlers, Interest, Interests, Limits, Mode,
+    Readiness, Removed, Result,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
@@ -218,6 +218,12 @@ impl SocketListener {
 
 fn closed(operation: &'static str) -> Error {
     Error::new(ErrorKind::Closed, "socket", "close was called on the listener").during(operation)
+}
+
+impl Claimable for SocketListener {
+    fn change_handler(&self, _: Direction, change: AioChange) -> Result<Removed> {
+        self.set_aio_fd_handler(change)
+    }
 }
 
 impl Drop for SocketListener {

@@ -39,12 +39,7 @@ impl Attached {
     /// attached.
     pub fn detach(self) -> Result<Detached, DetachError> {
         *self.shared.attachment() = Attachment::Between;
-        let mut idle = Ok(());
-        for released in self.shared.release() {
-            let waited = released.wait();
-            idle = idle.and(waited);
-        }
-        match idle {
+        match self.shared.release().wait() {
             Ok(()) => {
                 let detached = Detached { shared: Arc::clone(&self.shared) };
                 std::mem::drop(self); // which sees that the channel is on its way

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::drive::{Closer, Drive, Ready};
-use super::waiter::{Claimed, Entered, Event, Released, Waiter, Waits};
-use super::{AioChange, AioContext, Attached, current_context};
+use super::waiter::{Entered, Event, Waiter, Waits};
+use super::{AioChange, AioContext, Attached, Removed, current_context};
 #[cfg(any(feature = "tokio", feature = "futures-io"))]
 use crate::blocking::Within;
 use crate::blocking::limit_of;
@@ -93,12 +93,13 @@ pub struct AioChannel {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) channel: Arc<dyn Channel>,
-    attachment: Mutex<Attachment>,
+    // Those who wait let go of their handlers first.
     read: Waits,
     write: Waits,
     /// Those of tasks that close.
     closers: OnceLock<Box<Mutex<Vec<Arc<Waits>>>>>, // once in a channel's life
+    attachment: Mutex<Attachment>,
+    pub(super) channel: Arc<dyn Channel>,
 }
 
 /// Where tasks wait.
@@ -147,10 +148,11 @@ impl Shared {
     }
 
     /// Lets go of all handlers. Tasks that wait are not told.
-    pub(super) fn release(&self) -> Vec<Released> {
-        let mut released = vec![self.read.release(&*self.channel), self.write.release(&*self.channel)];
-        self.each_closer(|closer| released.push(closer.release(&*self.channel)));
-        released
+    pub(super) fn release(&self) -> Removed {
+        let mut removed = self.read.release();
+        removed.extend(self.write.release());
+        self.each_closer(|closer| removed.extend(closer.release()));
+        removed
     }
 
     pub(super) fn poll_ready(
@@ -183,8 +185,8 @@ impl Shared {
     /// Sees to it that a change wakes who waits, and says whether there is nothing to wait for.
     pub(super) fn look(&self, waits: &Waits, unknowing: bool) -> Result<bool> {
         let attachment = self.attachment();
-        let claim = |context| waits.claim(&*self.channel, context, unknowing);
-        let claimed = match &*attachment {
+        let claim = |context| waits.claim(&self.channel, context, unknowing);
+        let (claimed, removed) = match &*attachment {
             Attachment::Between => return Ok(false),
             Attachment::To(context) => claim(context),
             Attachment::None => match current_context() {
@@ -192,42 +194,37 @@ impl Shared {
                 None => {
                     let detail =
                         "no event loop runs on this thread; attach the channel to one, or run the task on a loop";
-                    Claimed::failed(self.failed(ErrorKind::NotAttached, detail, "ready"))
+                    (Err(self.failed(ErrorKind::NotAttached, detail, "ready")), Removed::nothing())
                 }
             },
         };
         drop(attachment);
-        let readiness = self.channel.readiness(waits.event().direction());
+        drop(removed);
+        let readiness = self.channel.readiness(waits.direction());
         let now = Instant::now();
         let is_due = match &readiness {
             Readiness::Ready => true,
             Readiness::Wait(interests) => interests.deadline().is_some_and(|deadline| deadline <= now),
         };
-        match &claimed.result {
+        match claimed {
             _ if is_due => Ok(true),
             // The next call says so.
             Err(error) if error.is_closed() && self.is_closed() => Ok(true),
-            Err(error) => Err(error.clone().during("ready").on(self.channel.name())),
+            Err(error) => Err(error.during("ready").on(self.channel.name())),
             // A handler is told of some things once, such as a shutdown: perhaps just before it was set.
-            Ok(set_now) if *set_now || unknowing => readiness.block(Some(now)),
+            Ok(set_now) if set_now || unknowing => readiness.block(Some(now)),
             Ok(_) => Ok(false),
         }
     }
 
     /// Whether the channel was closed, rather than a loop.
     fn is_closed(&self) -> bool {
-        let kept = self.channel.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
-        kept.is_err_and(|error| error.is_closed())
+        let asked = self.channel.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
+        asked.is_err_and(|error| error.is_closed())
     }
 
     fn failed(&self, kind: ErrorKind, detail: &'static str, operation: &'static str) -> Error {
         Error::new(kind, self.channel.layer(), detail).during(operation).on(self.channel.name())
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        drop(self.release());
     }
 }
 
@@ -245,7 +242,7 @@ impl AioChannel {
         let attachment = Mutex::new(Attachment::None);
         let ready = |direction| Waits::new(Event::Ready(direction));
         let (read, write) = (ready(Direction::Read), ready(Direction::Write));
-        Self { shared: Arc::new(Shared { channel, attachment, read, write, closers: OnceLock::new() }) }
+        Self { shared: Arc::new(Shared { read, write, closers: OnceLock::new(), attachment, channel }) }
     }
 
     /// The channel itself: for what does not wait, such as its name, cork and `shutdown`.

@@ -1,13 +1,12 @@
-//! What a channel asks of an event loop, and the loop of the current thread.
+//! What a channel asks of an event loop.
 
-use std::cell::RefCell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Callback;
+use crate::limits::deadline_in;
 use crate::{Direction, Result};
 
 /// An event loop, seen from a channel. (QEMU: `AioContext`.)
@@ -68,6 +67,12 @@ impl Timer {
     pub fn set(context: &Arc<dyn AioContext>, deadline: Instant, callback: impl FnOnce() + Send + 'static) -> Self {
         Self { context: Arc::clone(context), id: context.set_timer(deadline, Box::new(callback)) }
     }
+
+    /// Has `context` keep `value` until this is dropped, or the loop goes, which drops it: a timer that never comes.
+    #[must_use]
+    pub fn keep(context: &Arc<dyn AioContext>, value: impl Send + 'static) -> Self {
+        Self::set(context, deadline_in(Duration::MAX), move || drop(value))
+    }
 }
 
 impl Drop for Timer {
@@ -79,42 +84,4 @@ impl Drop for Timer {
 /// Whether two handles are one loop.
 pub(crate) fn is_same_context(one: &Arc<dyn AioContext>, other: &Arc<dyn AioContext>) -> bool {
     std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
-}
-
-thread_local! {
-    static ENTERED: RefCell<Vec<Arc<dyn AioContext>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The loop this thread is running now: the one entered last, else, with the feature `tokio`, the tokio runtime.
-/// (QEMU: `qemu_get_current_aio_context`.)
-#[must_use]
-pub fn current_context() -> Option<Arc<dyn AioContext>> {
-    let context = ENTERED.with_borrow(|entered| entered.last().cloned());
-    #[cfg(feature = "tokio")]
-    let context = context.or_else(|| Some(super::TokioContext::current()?));
-    context
-}
-
-/// Makes `context` the current one of this thread until the guard is dropped.
-///
-/// A loop does this around its turns, so that what runs inside finds its loop. Guards are dropped in the opposite order of
-/// their making.
-pub fn enter_context(context: Arc<dyn AioContext>) -> EnteredContext {
-    ENTERED.with_borrow_mut(|entered| entered.push(context));
-    EnteredContext { thread: PhantomData }
-}
-
-/// The guard of [`enter_context`].
-#[derive(Debug)]
-#[must_use = "the context is current only as long as this lives"]
-pub struct EnteredContext {
-    /// It belongs to the thread that made it.
-    thread: PhantomData<*const ()>,
-}
-
-impl Drop for EnteredContext {
-    fn drop(&mut self) {
-        let left = ENTERED.with_borrow_mut(Vec::pop);
-        drop(left); // the last reference to a loop may run anything: not while the list is borrowed
-    }
 }

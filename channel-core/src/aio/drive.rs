@@ -44,7 +44,7 @@ impl<'a> Closer<'a> {
 impl Drop for Closer<'_> {
     fn drop(&mut self) {
         self.shared.closers().retain(|known| !Arc::ptr_eq(known, &self.waits));
-        drop(self.waits.release(&*self.shared.channel));
+        drop(self.waits.release());
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::{Arc, Weak};
 
 use rustix::event::{Timespec, epoll};
 
+use super::claim::Claimable;
 use super::watch::Condition;
+use super::{AioChange, Removed};
 use crate::{Channel, Direction, Error, Readiness, Result, lowest_layer};
 
 /// An epoll(7) descriptor that becomes readable when descriptors of a channel hang up or fail, and for nothing else: epoll
@@ -24,6 +26,19 @@ struct Watched {
     fd: Weak<OwnedFd>,
     /// An edge of something else, such as our own shutdown, reports a hang-up again that is known.
     hung_up: AtomicBool,
+}
+
+impl Claimable for HangUps {
+    fn change_handler(&self, direction: Direction, change: AioChange) -> Result<Removed> {
+        match change {
+            AioChange::Claim(handler) => {
+                handler.context.set_fd_handler(&self.epoll, direction, Some(handler.callback))?;
+            }
+            AioChange::Release(handler) => handler.context.set_fd_handler(&self.epoll, direction, None)?,
+            _ => {}
+        }
+        Ok(Removed::nothing())
+    }
 }
 
 impl HangUps {
@@ -50,11 +65,6 @@ impl HangUps {
         }
         let watched = fds.iter().map(|fd| Watched { fd: Arc::downgrade(fd), hung_up: AtomicBool::new(false) });
         Ok(Some(Self { epoll: Arc::new(epoll), watched: watched.collect() }))
-    }
-
-    /// What to poll for reading.
-    pub(super) fn fd(&self) -> &Arc<OwnedFd> {
-        &self.epoll
     }
 
     /// What came up since this was last asked.

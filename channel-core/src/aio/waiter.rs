@@ -1,12 +1,11 @@
 //! Who waits for one direction of a channel, or for its end, and the handler that wakes them.
 
-use std::fmt;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
-use super::{AioChange, AioContext, AioHandler, Callback, Callee, Registration, Removed, Turn, is_same_context};
-use crate::{Channel, Direction, Error, Result};
+use super::{AioChange, AioContext, Claim, Claimant, Removed, Turn};
+use crate::{Channel, Direction, Result};
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,16 +14,6 @@ pub(super) enum Event {
     Ready(Direction),
     /// `close` can go on. Any number wait for it, each with waits of its own, beside the others.
     Close,
-}
-
-impl Event {
-    /// Whose readiness says that there is nothing to wait for.
-    pub(super) fn direction(self) -> Direction {
-        match self {
-            Self::Ready(direction) => direction,
-            Self::Close => Direction::Write,
-        }
-    }
 }
 
 /// The waits for one event: who waits, and the handler claimed for them.
@@ -44,7 +33,7 @@ pub(super) struct Waits {
 struct Place {
     state: Mutex<State>,
     /// Held while the channel is told of a change.
-    claim: Mutex<Option<Claim>>,
+    claim: Mutex<Option<Claim<Wakes>>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,34 +47,24 @@ struct State {
     calls: Calls,
     /// How often it had been when the one who waits last knew that there was nothing to do.
     seen: Calls,
-    /// The claim that has not been released: 0 for none.
-    claim: u64,
-    /// The last number given to one who waits, or to a claim.
+    /// The last number given to one who waits.
     last: u64,
 }
 
-/// How often a handler was called: one more than that, so that to have none costs no room.
+/// How often a handler was called, round and round: nobody looks away for four thousand million calls. Never zero, so that to have none costs no
+/// room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Calls(NonZero<u64>);
+pub(super) struct Calls(NonZero<u32>);
 
 impl Default for Calls {
     fn default() -> Self {
-        Self(NonZero::<u64>::MIN)
+        Self(NonZero::<u32>::MIN)
     }
 }
 
 impl Calls {
     fn count(&mut self) {
-        self.0 = self.0.saturating_add(1);
-    }
-}
-
-impl State {
-    /// A claim is made, and is not released yet.
-    fn begin_claim(&mut self) -> u64 {
-        self.last += 1;
-        self.claim = self.last;
-        self.claim
+        self.0 = self.0.checked_add(1).unwrap_or(NonZero::<u32>::MIN);
     }
 }
 
@@ -135,87 +114,22 @@ pub(super) enum Entered {
     Waiting,
 }
 
-/// A handler that was set: the channel holds it, and drops it when it lets go of it.
-struct Claim {
-    /// What the handler runs: nothing of it starts after the claim was released, whatever the channel does.
-    registration: Weak<Registration<Claimant>>,
-    callback: Weak<dyn Fn() + Send + Sync>,
-}
-
-impl Claim {
-    /// The handler, unless the channel let go of it.
-    fn handler(&self) -> Option<AioHandler> {
-        let callback = self.callback.upgrade()?; // first: it keeps the other one
-        let registration = self.registration.upgrade()?;
-        Some(AioHandler { context: Arc::clone(registration.context()), callback })
-    }
-}
-
-impl fmt::Debug for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").finish_non_exhaustive() // what is upgraded might be dropped here, under the lock
-    }
-}
-
-/// What came of a claim.
-pub(super) struct Claimed {
-    /// Whether the handler was set just now: what happened before, it knows nothing of.
-    pub(super) result: Result<bool>,
-    _released: Released,
-    _handler: Option<AioHandler>,
-}
-
-impl Claimed {
-    /// There is no loop to set it on.
-    pub(super) fn failed(error: Error) -> Self {
-        Self { result: Err(error), _released: Released::default(), _handler: None }
-    }
-}
-
-/// A handler that was let go of. What it holds may do anything when it is dropped, so not under a lock.
-#[derive(Default)]
-pub(super) struct Released {
-    removed: Removed,
-    _handler: Option<AioHandler>,
-}
-
-impl Released {
-    /// Waits until no call of the handler is running, nor what the channels below do around it.
-    pub(super) fn wait(self) -> Result<()> {
-        self.removed.wait()
-    }
-}
-
-/// Wakes whoever waits when its handler is called; and when it is dropped, for then the channel let go of the handler.
+/// Wakes whoever waits when its handler is called, and when the channel lets go of that.
 #[derive(Debug)]
-struct Claimant {
-    context: Arc<dyn AioContext>,
-    place: Weak<Place>,
-    /// Once that was released, they know. A loop that was about to call the handler may be the last to hold it, and must not run
-    /// anything then.
-    claim: u64,
-}
+struct Wakes(Weak<Place>);
 
-impl Callee for Claimant {
-    fn context(&self) -> &Arc<dyn AioContext> {
-        &self.context
-    }
-
+impl Claimant for Wakes {
     fn call(&self) {
-        if let Some(place) = self.place.upgrade() {
+        if let Some(place) = self.0.upgrade() {
             let mut state = lock(&place.state);
             state.calls.count();
             wake(state);
         }
     }
-}
 
-impl Drop for Claimant {
-    fn drop(&mut self) {
-        let Some(place) = self.place.upgrade() else { return };
-        let state = lock(&place.state);
-        if state.claim == self.claim {
-            wake(state);
+    fn lost(&self) {
+        if let Some(place) = self.0.upgrade() {
+            wake(lock(&place.state));
         }
     }
 }
@@ -237,9 +151,12 @@ impl Waits {
         Self { event, place: OnceLock::new(), turn: Turn::default() }
     }
 
-    /// What is waited for.
-    pub(super) fn event(&self) -> Event {
-        self.event
+    /// Whose readiness says that there is nothing to wait for.
+    pub(super) fn direction(&self) -> Direction {
+        match self.event {
+            Event::Ready(direction) => direction,
+            Event::Close => Direction::Write,
+        }
     }
 
     fn place(&self) -> &Arc<Place> {
@@ -330,70 +247,38 @@ impl Waits {
         self.place.get().map_or_else(Calls::default, |place| lock(&place.state).calls)
     }
 
-    /// Sees to it that a handler on `context` wakes whoever waits. `unknowing`: the channel is called, so that a handler which
-    /// was taken off its loop is put back.
-    pub(super) fn claim(&self, channel: &dyn Channel, context: &Arc<dyn AioContext>, unknowing: bool) -> Claimed {
+    /// Sees to it that a handler on `context` wakes whoever waits, and says whether it was set just now: what happened before, it knows nothing
+    /// of. `unknowing`: the channel is called, so that a handler which was taken off its loop is put back. What was released is to be
+    /// dropped under no lock.
+    pub(super) fn claim(
+        &self,
+        channel: &Arc<dyn Channel>,
+        context: &Arc<dyn AioContext>,
+        unknowing: bool,
+    ) -> (Result<bool>, Removed) {
         let place = self.place();
         let mut claim = lock(&place.claim);
-        let there = claim.as_ref().and_then(Claim::handler);
-        if there.as_ref().is_some_and(|there| is_same_context(&there.context, context)) {
-            let kept =
-                if unknowing { channel.set_aio_fd_handler(AioChange::Keep, AioChange::Keep).map(drop) } else { Ok(()) };
-            return Claimed { result: kept.map(|()| false), _released: Released::default(), _handler: there };
+        if claim.as_ref().is_some_and(|there| there.is_on(context)) {
+            if unknowing {
+                let _ = channel.set_aio_fd_handler(AioChange::Called, AioChange::Called); // one that was closed is ready
+            }
+            return (Ok(false), Removed::nothing());
         }
-        let released = place.release(&mut claim, there, channel, self.event);
-        let claim_number = lock(&place.state).begin_claim();
-        let claimant = Claimant { context: Arc::clone(context), place: Arc::downgrade(place), claim: claim_number };
-        let running = Registration::new(claimant);
-        let registration = Arc::downgrade(&running);
-        let callback: Callback = Arc::new(move || running.run());
-        let handler = AioHandler { context: Arc::clone(context), callback: Arc::clone(&callback) };
-        let claiming = match self.event {
-            Event::Ready(_) => AioChange::Claim(handler.clone()),
-            Event::Close => AioChange::Closer(handler.clone()),
+        let removed = release(&mut claim);
+        let (on, wakes) = (Arc::clone(context), Wakes(Arc::downgrade(place)));
+        let claimed = match self.event {
+            Event::Ready(direction) => Claim::new(channel, direction, on, wakes),
+            Event::Close => Claim::closer(channel, on, wakes),
         };
-        let result = set(channel, self.event, claiming);
-        if result.is_err() {
-            lock(&place.state).claim = 0; // who asked is told so by the result
-        }
-        *claim = result.is_ok().then(|| Claim { registration, callback: Arc::downgrade(&callback) });
-        // A claim replaces nothing, so nothing was removed.
-        Claimed { result: result.map(|_| true), _released: released, _handler: Some(handler) }
+        (claimed.map(|new| *claim = Some(new)).map(|()| true), removed)
     }
 
     /// Lets go of the handler, if one is claimed: no call of it starts any more. Whoever waits is not told.
-    pub(super) fn release(&self, channel: &dyn Channel) -> Released {
-        let Some(place) = self.place.get() else { return Released::default() };
-        let mut claim = lock(&place.claim);
-        let there = claim.as_ref().and_then(Claim::handler);
-        place.release(&mut claim, there, channel, self.event)
+    pub(super) fn release(&self) -> Removed {
+        self.place.get().map(|place| release(&mut lock(&place.claim))).unwrap_or_default()
     }
 }
 
-impl Place {
-    /// Empties `claim`, whose handler is `there` unless the channel let go of it.
-    fn release(
-        &self,
-        claim: &mut Option<Claim>,
-        there: Option<AioHandler>,
-        channel: &dyn Channel,
-        event: Event,
-    ) -> Released {
-        let Some(claim) = claim.take() else { return Released::default() };
-        lock(&self.state).claim = 0;
-        // A channel that was closed has let go of it.
-        let set = |handler: &AioHandler| set(channel, event, AioChange::Release(handler.clone())).ok();
-        let mut removed = there.as_ref().and_then(set).unwrap_or_default();
-        if let Some(registration) = claim.registration.upgrade() {
-            removed.add(registration); // it may be running, although the channel let go of it long ago
-        }
-        Released { removed, _handler: there }
-    }
-}
-
-fn set(channel: &dyn Channel, event: Event, change: AioChange) -> Result<Removed> {
-    match event.direction() {
-        Direction::Read => channel.set_aio_fd_handler(change, AioChange::Keep),
-        Direction::Write => channel.set_aio_fd_handler(AioChange::Keep, change),
-    }
+fn release(claim: &mut Option<Claim<Wakes>>) -> Removed {
+    claim.take().map(|claim| claim.release()).unwrap_or_default()
 }

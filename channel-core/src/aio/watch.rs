@@ -2,17 +2,13 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bitflags::bitflags;
 
 use super::hangup::HangUps;
-use super::{AioChange, AioContext, AioHandler, Callback, Registration, Timer};
-use crate::limits::deadline_in;
-use crate::{Channel, Direction, Error, ErrorKind, Result, lowest_layer};
+use super::{AioContext, Claim, Claimant, Removed, Timer};
+use crate::{Channel, Direction, Error, ErrorKind, Result};
 
 bitflags! {
     /// What a watch waits for, and what its callback is told. (QEMU: `GIOCondition`.)
@@ -37,7 +33,7 @@ impl dyn Channel {
     /// A watch for `condition`, attached to no loop yet. It keeps the channel alive; [`Watch::weak`] does not. (QEMU:
     /// `qio_channel_create_watch`.)
     pub fn create_watch(self: &Arc<Self>, condition: Condition) -> Watch {
-        Watch { channel: Kept::Alive(Arc::clone(self)), condition }
+        Watch { channel: Arc::downgrade(self), alive: Some(Arc::clone(self)), condition }
     }
 
     /// `create_watch` and [`Watch::attach`] in one. (QEMU: `qio_channel_add_watch`.)
@@ -85,7 +81,8 @@ impl dyn Channel {
 /// ```
 #[must_use = "a watch does nothing until it is attached to a loop"]
 pub struct Watch {
-    channel: Kept,
+    channel: Weak<dyn Channel>,
+    alive: Option<Arc<dyn Channel>>,
     condition: Condition,
 }
 
@@ -95,29 +92,10 @@ impl fmt::Debug for Watch {
     }
 }
 
-#[derive(Clone)]
-enum Kept {
-    Alive(Arc<dyn Channel>),
-    Weakly(Weak<dyn Channel>),
-}
-
-impl Kept {
-    fn channel(&self) -> Option<Arc<dyn Channel>> {
-        match self {
-            Self::Alive(channel) => Some(Arc::clone(channel)),
-            Self::Weakly(channel) => channel.upgrade(),
-        }
-    }
-}
-
 impl Watch {
     /// The same watch, which does not keep its channel alive: it ends when the channel is dropped.
     pub fn weak(self) -> Self {
-        let channel = match self.channel {
-            Kept::Alive(channel) => Kept::Weakly(Arc::downgrade(&channel)),
-            weak @ Kept::Weakly(_) => weak,
-        };
-        Self { channel, ..self }
+        Self { alive: None, ..self }
     }
 
     /// What it waits for.
@@ -129,7 +107,7 @@ impl Watch {
     /// The name of its channel.
     #[must_use]
     pub fn name(&self) -> Option<Arc<str>> {
-        self.channel.channel()?.name()
+        self.channel.upgrade()?.name()
     }
 
     /// Attaches it to `context`, whose thread calls `callback` with those conditions asked for that are the case, one call at a
@@ -148,7 +126,7 @@ impl Watch {
         context: Arc<dyn AioContext>,
         callback: impl FnMut(&dyn Channel, Condition) -> ControlFlow<()> + Send + 'static,
     ) -> Result<WatchGuard> {
-        let Some(channel) = self.channel.channel() else {
+        let Some(channel) = self.channel.upgrade() else {
             return Err(Error::new(ErrorKind::Closed, "channel", "it was dropped").during("add_watch"));
         };
         let failed = |error: Error| error.during("add_watch").on(channel.name());
@@ -156,26 +134,23 @@ impl Watch {
             let detail = "a watch needs at least one condition";
             return Err(failed(Error::new(ErrorKind::InvalidInput, channel.layer(), detail)));
         }
-        let hang_ups = (self.condition & (Condition::HUP | Condition::ERR)).is_empty();
-        let hang_ups = if hang_ups { None } else { HangUps::of(&*channel).map_err(failed)? };
-        let active = Arc::new_cyclic(|active: &Weak<Active>| {
-            let dispatched = active.clone();
-            let dispatch = AioHandler::new(Arc::clone(&context), move || {
-                if let Some(active) = dispatched.upgrade() {
-                    active.dispatch();
-                }
-            });
-            Active {
-                channel: Mutex::new(self.channel),
-                condition: self.condition,
-                seen: AtomicU8::new(0),
-                registration: Registration::new(dispatch),
-                state: Mutex::new(State { call: Some(Box::new(callback)), ..State::default() }),
-                hang_ups,
-            }
-        });
-        let guard = WatchGuard(active);
-        guard.0.set(&*channel, &context).map_err(failed)?;
+        let hang_ups = self.condition.intersects(Condition::HUP | Condition::ERR);
+        let hang_ups = if hang_ups { HangUps::of(&*channel).map_err(failed)? } else { None };
+        let guard = WatchGuard(Arc::new(Active {
+            channel: self.channel,
+            context,
+            condition: self.condition,
+            hang_ups: hang_ups.map(Arc::new),
+            state: Mutex::new(State {
+                alive: self.alive,
+                call: Some(Box::new(callback)),
+                seen: Condition::empty(),
+                left: None,
+                over: false,
+            }),
+            claims: OnceLock::new(),
+        }));
+        guard.0.claim(&channel).map_err(failed)?;
         Ok(guard)
     }
 }
@@ -191,7 +166,7 @@ impl WatchGuard {
     /// The name of its channel.
     #[must_use]
     pub fn name(&self) -> Option<Arc<str>> {
-        self.0.channel()?.name()
+        self.0.channel.upgrade()?.name()
     }
 
     /// Whether the watch is over: its callback said so, or the channel has let go of it.
@@ -205,20 +180,15 @@ impl WatchGuard {
     /// # Errors
     /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) inside its callback: there will be no other call.
     pub fn remove_and_wait(self) -> Result<()> {
-        self.0.finish();
-        self.0.registration.wait_until_idle()
+        self.0.finish().wait()
     }
 
     /// Leaves the watch to its loop: it stays until its callback says [`ControlFlow::Break`], the channel is closed, or the loop goes.
     pub fn forget(self) {
-        let left = Left(Arc::clone(&self.0));
-        // A timer that never comes: what any loop keeps until it goes.
-        let timer = Timer::set(self.0.registration.context(), deadline_in(Duration::MAX), move || drop(left));
-        self.0.state().left = Some(timer);
-        // Over by now, or from now on whoever ends it lets go of it.
-        if self.is_over() {
-            let left = self.0.state().left.take();
-            drop(left);
+        let timer = Timer::keep(&self.0.context, Left(Arc::clone(&self.0)));
+        let mut state = self.0.state();
+        if !state.over {
+            state.left = Some(timer); // from now on whoever ends it lets go of it
         }
     }
 }
@@ -233,44 +203,50 @@ impl Drop for WatchGuard {
 
 /// A watch on its loop.
 struct Active {
-    /// Kept weakly once the watch is over.
-    channel: Mutex<Kept>,
+    channel: Weak<dyn Channel>,
+    context: Arc<dyn AioContext>,
     condition: Condition,
-    /// Conditions that came up and were not told yet.
-    seen: AtomicU8,
-    /// Makes the calls one at a time, and none after the end.
-    registration: Arc<Registration>,
+    hang_ups: Option<Arc<HangUps>>,
     state: Mutex<State>,
-    hang_ups: Option<HangUps>,
+    claims: OnceLock<Claims>,
 }
 
-#[derive(Default)]
 struct State {
+    /// What keeps the channel alive, while the watch is not over.
+    alive: Option<Arc<dyn Channel>>,
     /// The callback, while it is not running.
     call: Option<Call>,
-    set: Set,
+    /// Conditions that came up and were not told yet.
+    seen: Condition,
     /// What keeps the watch where its guard was forgotten.
     left: Option<Timer>,
     over: bool,
 }
 
-/// What has to be cleared at the end. The channel alone keeps the handlers, so that they are dropped when it lets go of them.
-#[derive(Default)]
-struct Set {
-    read: Option<Weak<dyn Fn() + Send + Sync>>,
-    write: Option<Weak<dyn Fn() + Send + Sync>>,
-    /// Never called: set beside those of others, on the lowest channel.
-    held: Option<Weak<dyn Fn() + Send + Sync>>,
-    /// What the loop polls for hang-ups.
-    polled: Option<Arc<OwnedFd>>,
+/// What it has of its channel, and what its loop polls for hang-ups.
+#[derive(Debug)]
+struct Claims {
+    channel: Vec<Claim<Link>>,
+    hang_ups: Option<Claim<Link, HangUps>>,
 }
 
-/// What a handler of a watch holds: when the channel lets go of it, the watch is over.
-struct Link(Weak<Active>);
+/// What a claim of a watch calls.
+#[derive(Debug)]
+struct Link {
+    active: Weak<Active>,
+    /// What a call says to be the case.
+    condition: Condition,
+}
 
-impl Drop for Link {
-    fn drop(&mut self) {
-        if let Some(active) = self.0.upgrade() {
+impl Claimant for Link {
+    fn call(&self) {
+        if let Some(active) = self.active.upgrade() {
+            active.see(self.condition);
+        }
+    }
+
+    fn lost(&self) {
+        if let Some(active) = self.active.upgrade() {
             active.finish();
         }
     }
@@ -286,125 +262,63 @@ impl Drop for Left {
 }
 
 impl Active {
-    /// Sets what the conditions need.
-    fn set(self: &Arc<Self>, channel: &dyn Channel, context: &Arc<dyn AioContext>) -> Result<()> {
-        let handler = |condition: Condition| {
-            if !self.condition.intersects(condition) {
-                return None;
-            }
-            let link = Link(Arc::downgrade(self));
-            Some(AioHandler::new(Arc::clone(context), move || {
-                if let Some(active) = link.0.upgrade() {
-                    active.see(condition);
-                }
-            }))
+    /// Claims what the conditions need.
+    fn claim(self: &Arc<Self>, channel: &Arc<dyn Channel>) -> Result<()> {
+        let on = || Arc::clone(&self.context);
+        let link = |condition| Link { active: Arc::downgrade(self), condition };
+        let (input, output) = (link(Condition::IN), link(Condition::OUT));
+        let channel = match (self.condition.contains(Condition::IN), self.condition.contains(Condition::OUT)) {
+            (true, true) => Claim::both(channel, on(), input, output)?.into(),
+            (true, false) => vec![Claim::new(channel, Direction::Read, on(), input)?],
+            (false, true) => vec![Claim::new(channel, Direction::Write, on(), output)?],
+            (false, false) => vec![Claim::hold(channel, on(), link(Condition::empty()))?],
         };
-        let (read, write) = (handler(Condition::IN), handler(Condition::OUT));
-        let held = handler(Condition::HUP | Condition::ERR);
-        let weak = |handler: &Option<AioHandler>| handler.as_ref().map(|handler| Arc::downgrade(&handler.callback));
-        let set = || Set {
-            read: weak(&read),
-            write: weak(&write),
-            held: weak(&held),
-            polled: self.hang_ups.as_ref().map(HangUps::fd).cloned(),
-        };
-        self.state().set = set(); // first, so that whatever fails below can be undone
-        let claim = |handler: &Option<AioHandler>| handler.clone().map_or(AioChange::Keep, AioChange::Claim);
-        // Where there is nothing to claim, this says whether the channel was closed.
-        drop(channel.set_aio_fd_handler(claim(&read), claim(&write))?);
-        if let Some(held) = held.clone() {
-            drop(lowest_layer(channel).set_aio_fd_handler(AioChange::Hold(held), AioChange::Keep)?);
-        }
-        if let Some(hang_ups) = &self.hang_ups {
-            let active = Arc::downgrade(self);
-            let callback: Callback = Arc::new(move || {
-                if let Some(active) = active.upgrade() {
-                    active.see_hang_ups();
-                }
-            });
-            context.set_fd_handler(hang_ups.fd(), Direction::Read, Some(callback))?;
-        }
+        // What came up, `see` asks itself.
+        let hung_up = |hang_ups| Claim::new(hang_ups, Direction::Read, on(), link(Condition::empty()));
+        let hang_ups = self.hang_ups.as_ref().map(hung_up).transpose()?;
+        let _ = self.claims.set(Claims { channel, hang_ups }); // which nobody else does
         if self.state().over {
-            self.clear(set()); // it ended while it was set, perhaps before all of it was
+            self.finish(); // it ended while it was set
         }
         Ok(())
     }
 
-    /// `condition` came up.
+    /// `condition` came up: tells the callback, which finds it after the call under way if there is one.
     fn see(&self, condition: Condition) {
-        self.seen.fetch_or(condition.bits(), Ordering::AcqRel);
-        self.registration.run();
-    }
-
-    fn see_hang_ups(&self) {
-        let seen = self.hang_ups.as_ref().map(HangUps::take).unwrap_or_default() & self.condition;
-        if !seen.is_empty() {
-            self.see(seen);
+        let hang_ups = self.hang_ups.as_deref().map(HangUps::take).unwrap_or_default();
+        let mut state = self.state();
+        state.seen |= (condition | hang_ups) & self.condition;
+        let Some(call) = state.call.take() else { return };
+        let mut running = Running { active: self, call: Some(call) };
+        while !state.over && !state.seen.is_empty() {
+            let seen = std::mem::take(&mut state.seen);
+            drop(state);
+            let (Some(call), Some(channel)) = (&mut running.call, self.channel.upgrade()) else { return };
+            if call(&*channel, seen).is_break() {
+                return;
+            }
+            drop(channel);
+            state = self.state();
         }
-    }
-
-    fn dispatch(&self) {
-        let mut seen = Condition::from_bits_truncate(self.seen.swap(0, Ordering::AcqRel));
-        seen |= self.hang_ups.as_ref().map(HangUps::take).unwrap_or_default() & self.condition;
-        if seen.is_empty() {
-            return;
+        if !state.over {
+            state.call = running.call.take();
         }
-        let Some(channel) = self.channel() else {
-            return self.finish();
-        };
-        let call = self.state().call.take();
-        let mut running = Running { active: self, call, goes_on: false };
-        if let Some(call) = &mut running.call {
-            running.goes_on = call(&*channel, seen).is_continue();
-        }
+        drop(state);
     }
 
     /// Removes it from everywhere and drops the callback, unless that is running: then it is dropped after.
-    fn finish(&self) {
-        self.registration.remove();
+    fn finish(&self) -> Removed {
         let mut state = self.state();
         state.over = true;
-        let (call, set, left) = (state.call.take(), std::mem::take(&mut state.set), state.left.take());
+        let (call, alive, left) = (state.call.take(), state.alive.take(), state.left.take());
         drop(state);
-        self.clear(set);
-        let mut channel = self.kept();
-        let weak = match &*channel {
-            Kept::Alive(alive) => Arc::downgrade(alive),
-            Kept::Weakly(weak) => Weak::clone(weak),
-        };
-        let alive = std::mem::replace(&mut *channel, Kept::Weakly(weak));
-        drop(channel);
-        drop((call, left, alive)); // the user's, all of them, in the end: not under a lock
-    }
-
-    fn clear(&self, set: Set) {
-        if let Some(polled) = &set.polled {
-            // The loop may have gone first.
-            let _ = self.registration.context().set_fd_handler(polled, Direction::Read, None);
+        let mut removed = Removed::nothing();
+        if let Some(Claims { channel, hang_ups }) = self.claims.get() {
+            channel.iter().for_each(|claim| removed.extend(claim.release()));
+            hang_ups.iter().for_each(|claim| removed.extend(claim.release()));
         }
-        let Some(channel) = self.channel() else { return };
-        let there = |callback: Option<Weak<dyn Fn() + Send + Sync>>| {
-            let context = Arc::clone(self.registration.context());
-            Some(AioHandler { context, callback: callback?.upgrade()? })
-        };
-        let (read, write, held) = (there(set.read), there(set.write), there(set.held));
-        let release = |handler: &Option<AioHandler>| handler.clone().map_or(AioChange::Keep, AioChange::Release);
-        // A channel that was closed has let go of them.
-        if read.is_some() || write.is_some() {
-            let _ = channel.set_aio_fd_handler(release(&read), release(&write));
-        }
-        if held.is_some() {
-            let _ = lowest_layer(&*channel).set_aio_fd_handler(release(&held), AioChange::Keep);
-        }
-    }
-
-    /// The channel, unless it is gone.
-    fn channel(&self) -> Option<Arc<dyn Channel>> {
-        self.kept().channel()
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+        drop((call, alive, left)); // the user's, all of them, in the end: not under a lock
+        removed
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -413,31 +327,25 @@ impl Active {
     }
 }
 
-/// A call under way. The callback is dropped after it, also where it panics, unless the watch goes on.
+/// A call under way, and the end of its watch unless the callback is put back: where it has seen enough, or panics.
 struct Running<'a> {
     active: &'a Active,
     call: Option<Call>,
-    goes_on: bool,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let call = self.call.take();
-        if self.goes_on {
-            let mut state = self.active.state();
-            if !state.over {
-                state.call = call;
-                return;
-            }
+        if let Some(call) = self.call.take() {
+            drop(self.active.finish());
+            drop(call);
         }
-        self.active.finish();
     }
 }
 
 impl fmt::Debug for Active {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
-            .field("name", &self.channel().and_then(|channel| channel.name()))
+            .field("name", &self.channel.upgrade().and_then(|channel| channel.name()))
             .field("condition", &self.condition)
             .field("over", &self.state().over)
             .finish_non_exhaustive()
