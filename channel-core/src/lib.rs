@@ -46,16 +46,14 @@ mod name;
 mod readiness;
 mod refusal;
 mod stack;
+mod tasks;
 mod vectored;
 mod wait_queue;
 
 pub use adapter::StdIo;
-#[cfg(feature = "tokio")]
-pub use aio::TokioContext;
 pub use aio::{
-    AioChange, AioChannel, AioContext, AioHandler, Attached, Callback, Callee, Claim, Claimable, Claimant, Condition,
-    DetachError, Detached, EnteredContext, EventLoop, FdHandlers, LoopHandle, Ready, Registration, Removed, Task,
-    Timer, TimerId, Turn, Watch, WatchGuard, current_context, enter_context,
+    AioChange, AioContext, AioHandler, Callback, Callee, Claim, Claimable, Claimant, FdHandlers, Registration, Removed,
+    Timer, TimerId,
 };
 pub use blocking::Mode;
 pub use buffer::Buffer;
@@ -73,5 +71,11 @@ pub use readiness::{Direction, Interest, Interests, Readiness};
 pub use refusal::{check_read, check_write};
 pub use stack::{Layers, describe, find_layer, layers, lowest_layer};
 pub use std::net::Shutdown;
+#[cfg(feature = "tokio")]
+pub use tasks::TokioContext;
+pub use tasks::{
+    AioChannel, Attached, Condition, DetachError, Detached, EnteredContext, EventLoop, LoopHandle, Ready, Task, Turn,
+    Watch, WatchGuard, current_context, enter_context,
+};
 pub use vectored::syscall_span;
 pub use wait_queue::{News, Ticket, WaitQueue};

@@ -9,7 +9,7 @@ use crate::Result;
 
 impl LoopHandle {
     /// What the host polls while the loop sleeps: readable when it is time for a turn, deadlines aside.
-    pub(in crate::aio) fn polled(&self) -> BorrowedFd<'_> {
+    pub(in crate::tasks) fn polled(&self) -> BorrowedFd<'_> {
         self.poller.epoll()
     }
 
@@ -17,19 +17,19 @@ impl LoopHandle {
     ///
     /// # Errors
     /// What epoll_ctl(2) fails with.
-    pub(in crate::aio) fn wake_by(&self, fd: &OwnedFd) -> Result<()> {
+    pub(in crate::tasks) fn wake_by(&self, fd: &OwnedFd) -> Result<()> {
         self.poller.wake_by(fd.as_fd())
     }
 
     /// The loop falls asleep: whatever is left for it from here on makes it readable. `false` if it must not, as there is something
     /// to do.
-    pub(in crate::aio) fn fall_asleep(&self) -> bool {
+    pub(in crate::tasks) fn fall_asleep(&self) -> bool {
         let longest = self.inbox.fall_asleep(&Until::Something, None);
         longest.is_none_or(|longest| longest.tv_sec > 0 || longest.tv_nsec > 0)
     }
 
     /// When the first timer is due. A change of that ends the sleep of the loop.
-    pub(in crate::aio) fn first_deadline(&self) -> Option<Instant> {
+    pub(in crate::tasks) fn first_deadline(&self) -> Option<Instant> {
         self.inbox.first_deadline()
     }
 
@@ -37,12 +37,12 @@ impl LoopHandle {
     ///
     /// # Errors
     /// What epoll_wait(2) fails with.
-    pub(in crate::aio) fn turn_now(&self) -> Result<usize> {
+    pub(in crate::tasks) fn turn_now(&self) -> Result<usize> {
         self.turn(&Until::Something, Some(Instant::now()))
     }
 
     /// Whether the host has gone.
-    pub(in crate::aio) fn is_closed(&self) -> bool {
+    pub(in crate::tasks) fn is_closed(&self) -> bool {
         self.inbox.is_closed()
     }
 }

@@ -28,8 +28,8 @@ pub use executor::Task;
 
 use self::inbox::{Inbox, Until, Work};
 use self::poller::Poller;
-use super::{AioContext, Callback, EnteredContext, TimerId, enter_context};
-use crate::{Direction, Error, ErrorKind, Result};
+use super::{EnteredContext, enter_context};
+use crate::{AioContext, Callback, Direction, Error, ErrorKind, Result, TimerId};
 
 /// The event loop of this crate: descriptors, timers, callbacks from any thread, and tasks.
 ///

@@ -15,8 +15,7 @@ use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 
 use super::{LAYER, TokioContext, failed};
-use crate::aio::{LoopHandle, enter_context};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, LoopHandle, Result, enter_context};
 
 /// Runs the loop of a context until the runtime shuts down, which drops this.
 pub(super) struct Driver {

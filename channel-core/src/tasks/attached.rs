@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::AioContext;
 use super::channel::{Attachment, Shared};
-use crate::{Error, Result};
+use crate::{AioContext, Error, Result};
 
 /// A channel that is attached to a loop; made by [`AioChannel::attach`](super::AioChannel::attach).
 ///

@@ -18,8 +18,8 @@ use std::time::Instant;
 use ::tokio::runtime::{Handle, Id};
 
 use self::driver::Driver;
-use super::{AioContext, Callback, LoopHandle, TimerId};
-use crate::{Direction, Error, ErrorKind, Result};
+use super::LoopHandle;
+use crate::{AioContext, Callback, Direction, Error, ErrorKind, Result, TimerId};
 
 /// A tokio runtime as an [`AioContext`]: the channels of its tasks, handlers and watches live on it.
 ///

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use bitflags::bitflags;
 
 use super::hangup::HangUps;
-use super::{AioContext, Claim, Claimant, Removed, Timer};
-use crate::{Channel, Direction, Error, ErrorKind, Result};
+use crate::{AioContext, Channel, Claim, Claimant, Direction, Error, ErrorKind, Removed, Result, Timer};
 
 bitflags! {
     /// What a watch waits for, and what its callback is told. (QEMU: `GIOCondition`.)

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::AioContext;
+use crate::AioContext;
 
 thread_local! {
     static ENTERED: RefCell<Vec<Arc<dyn AioContext>>> = const { RefCell::new(Vec::new()) };

@@ -6,10 +6,8 @@ use std::sync::{Arc, Weak};
 
 use rustix::event::{Timespec, epoll};
 
-use super::claim::Claimable;
 use super::watch::Condition;
-use super::{AioChange, Removed};
-use crate::{Channel, Direction, Error, Readiness, Result, lowest_layer};
+use crate::{AioChange, Channel, Claimable, Direction, Error, Readiness, Removed, Result, lowest_layer};
 
 /// An epoll(7) descriptor that becomes readable when descriptors of a channel hang up or fail, and for nothing else: epoll
 /// reports those two where nothing is asked for. Edge-triggered, so that a hang-up, which stays, is told once.

@@ -9,11 +9,13 @@ use std::time::Instant;
 
 use super::drive::{Closer, Drive, Ready};
 use super::waiter::{Entered, Event, Waiter, Waits};
-use super::{AioChange, AioContext, Attached, Removed, current_context};
+use super::{Attached, current_context};
 #[cfg(any(feature = "tokio", feature = "futures-io"))]
 use crate::blocking::Within;
 use crate::blocking::limit_of;
-use crate::{Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Result, WriteFlags};
+use crate::{
+    AioChange, AioContext, Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Removed, Result, WriteFlags,
+};
 
 /// A channel for tasks: its calls are futures that wait on an event loop, and do what the blocking ones do \[A3\].
 ///

@@ -4,8 +4,8 @@ use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
-use super::{AioChange, AioContext, Claim, Claimant, Removed, Turn};
-use crate::{Channel, Direction, Result};
+use super::Turn;
+use crate::{AioChange, AioContext, Channel, Claim, Claimant, Direction, Removed, Result};
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
