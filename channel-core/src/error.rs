@@ -24,10 +24,10 @@ pub enum ErrorKind {
     #[error("another caller already waits in this direction")]
     Busy,
     /// The handshake has not completed; call [`Channel::handshake`](crate::Channel::handshake) first.
-    #[error("the channel is not open yet: its handshake has not completed")]
+    #[error("not open yet")]
     NotOpen,
     /// [`close`](crate::Channel::close) was called on this channel.
-    #[error("the channel is closed")]
+    #[error("closed")]
     Closed,
     /// The peer takes no more bytes (`EPIPE`), or we ended our own output.
     #[error("the peer takes no more data")]
@@ -73,7 +73,7 @@ pub enum ErrorKind {
     #[error("internal error")]
     Internal,
     /// Another error of the operating system; the source has it.
-    #[error("input/output error")]
+    #[error("{0}")]
     Io(io::ErrorKind),
 }
 
@@ -150,6 +150,8 @@ struct Report {
     source: Option<Arc<dyn StdError + Send + Sync>>,
     /// The stream is as good as before.
     passing: bool,
+    /// What `layer` names is no channel.
+    is_part: bool,
 }
 
 impl Error {
@@ -175,6 +177,7 @@ impl Error {
             done: None,
             source: None,
             passing: false,
+            is_part: false,
         })))
     }
 
@@ -190,6 +193,11 @@ impl Error {
             Ok(ours) => ours,
             Err(error) => Self::new(ErrorKind::of_io(error.kind()), layer, "").with_source(error),
         }
+    }
+
+    /// Of a part of the machinery that is no channel, such as an event loop.
+    pub(crate) fn of_part(self) -> Self {
+        self.amend(|report| report.is_part = true)
     }
 
     /// Adds the operation that was tried, unless one is known already: the innermost layer knows best.
@@ -354,7 +362,10 @@ impl fmt::Display for Error {
         if !report.operation.is_empty() {
             write!(f, "{} on ", report.operation)?;
         }
-        write!(f, "{} channel", report.layer)?;
+        f.write_str(report.layer)?;
+        if !report.is_part {
+            f.write_str(" channel")?;
+        }
         if let Some(name) = &report.channel {
             write!(f, " `{name}`")?;
         }
@@ -362,11 +373,13 @@ impl fmt::Display for Error {
         if !report.detail.is_empty() {
             write!(f, ": {}", report.detail)?;
         }
-        if let Some(source) = &report.source {
-            write!(f, ": {source}")?;
-        }
         if let Some(done) = report.done {
             write!(f, " (after {done} bytes)")?;
+        }
+        let mut source = self.source().filter(|_| f.alternate());
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
         }
         Ok(())
     }
@@ -374,7 +387,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Error({:?}: {self})", self.kind())
+        write!(f, "Error({:?}: {self:#})", self.kind())
     }
 }
 
@@ -438,6 +451,20 @@ mod tests {
         assert!([ErrorKind::WouldBlock, ErrorKind::Busy, ErrorKind::NotOpen].into_iter().all(of));
         assert!(Error::from_io(io::Error::from_raw_os_error(12), "socket").is_passing(), "ENOMEM");
         assert!(![ErrorKind::BrokenPipe, ErrorKind::Closed, ErrorKind::TimedOut].into_iter().any(of));
+    }
+
+    #[test]
+    fn an_error_tells_what_it_comes_from_when_it_is_asked_to() {
+        let error = Error::from_io(io::Error::from_raw_os_error(111), "socket").during("connect");
+        assert_eq!(error.to_string(), "connect on socket channel: connection refused");
+        assert_eq!(
+            format!("{error:#}"),
+            "connect on socket channel: connection refused: Connection refused (os error 111)"
+        );
+        let wrapped = io::Error::from(error);
+        assert!(format!("{wrapped:#}").ends_with("(os error 111)"), "{wrapped:#}");
+        let error = Error::new(ErrorKind::Busy, "event loop", "another thread runs it").of_part().during("run");
+        assert!(error.to_string().starts_with("run on event loop: "), "{error}");
     }
 
     #[test]

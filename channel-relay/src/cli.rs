@@ -122,7 +122,7 @@ fn demo(arguments: DemoArgs) -> u8 {
             FAILURE
         }
         Err(error) => {
-            complain(&error.to_string());
+            complain(&format!("{error:#}"));
             FAILURE
         }
     }

@@ -113,8 +113,8 @@ impl fmt::Display for Failure {
             Act::Closing => write!(f, "{side}, closing: ")?,
         }
         match &self.cause {
-            Cause::Channel(error) => error.fmt(f),
-            Cause::System(error) => error.fmt(f),
+            Cause::Channel(error) => write!(f, "{error:#}"),
+            Cause::System(error) => write!(f, "{error:#}"),
             Cause::Short { got, expected } => write!(f, "the stream ended after {got} of {expected} bytes"),
         }
     }

@@ -100,7 +100,7 @@ impl Server {
                 Ok(socket) => self.open(socket),
                 Err(error) if error.is_would_block() => return,
                 // Descriptors or memory ran out. The listener takes this handler off the loop for a moment; others may end by then.
-                Err(error) => eprintln!("nobody can be accepted: {error}"),
+                Err(error) => eprintln!("nobody can be accepted: {error:#}"),
             }
         }
     }
@@ -108,7 +108,7 @@ impl Server {
     fn open(self: &Arc<Self>, socket: SocketChannel) {
         let channel = match self.stack.over(Box::new(socket)) {
             Ok(channel) => channel,
-            Err(error) => return eprintln!("a connection was dropped: {error}"),
+            Err(error) => return eprintln!("a connection was dropped: {error:#}"),
         };
         let mut state = self.state();
         state.last += 1;
@@ -130,7 +130,7 @@ impl Server {
             Turn::Wait(_) => {
                 if let Err(error) = peer.wait() {
                     // The kernel watches no more descriptors for us (`ENOSPC`, epoll_ctl(2)): this one goes, the others stay.
-                    eprintln!("a connection cannot be watched: {error}");
+                    eprintln!("a connection cannot be watched: {error:#}");
                     summary.failed += 1;
                     peers.remove(&key);
                 }

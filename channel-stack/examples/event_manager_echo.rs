@@ -216,7 +216,7 @@ impl Server {
                 self.deadlines.set(key, interests.deadline());
                 if let Err(error) = registered.follow(ops, &interests) {
                     // The kernel watches no more descriptors for us (`ENOSPC`, epoll_ctl(2)): this one goes, the others stay.
-                    eprintln!("a connection cannot be watched: {error}");
+                    eprintln!("a connection cannot be watched: {error:#}");
                     self.summary.failed += 1;
                     self.forget(key, ops);
                 }

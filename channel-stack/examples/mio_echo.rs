@@ -171,7 +171,7 @@ impl Server {
                 self.deadlines.set(token, interests.deadline());
                 if let Err(error) = registered.follow(self.poll.registry(), &interests) {
                     // The kernel watches no more descriptors for us (`ENOSPC`, epoll_ctl(2)): this one goes, the others stay.
-                    eprintln!("a connection cannot be watched: {error}");
+                    eprintln!("a connection cannot be watched: {error:#}");
                     self.summary.failed += 1;
                     self.forget(token);
                 }

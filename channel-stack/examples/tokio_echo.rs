@@ -62,14 +62,14 @@ async fn serve_all(listener: Arc<AioListener>, stack: ServerStack) -> Result<Ser
             }
             Err(error) if error.is_closed() => break,
             // Descriptors or memory ran out: the next call waits for a moment before it tries again.
-            Err(error) => eprintln!("nobody can be accepted: {error}"),
+            Err(error) => eprintln!("nobody can be accepted: {error:#}"),
         }
     }
     let (mut echoed, mut bytes) = (0, 0);
     while let Some(ended) = connections.join_next().await {
         match ended? {
             Ok(count) => (echoed, bytes) = (echoed + 1, bytes + count),
-            Err(error) => eprintln!("a connection failed: {error}"),
+            Err(error) => eprintln!("a connection failed: {error:#}"),
         }
     }
     let (most_open, late) = (open.most.load(Ordering::Relaxed), open.late.load(Ordering::Relaxed));

@@ -86,7 +86,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("wspeer: {error}");
+            eprintln!("wspeer: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -201,14 +201,17 @@ impl<C: Claimant, T: Claimable + ?Sized> Claim<C, T> {
 
     fn why(&self) -> Error {
         if self.callback.strong_count() > 0 {
-            return Error::new(ErrorKind::NotAttached, "handler", "its event loop has ended");
+            return Error::new(ErrorKind::NotAttached, "handler", "its event loop has ended").of_part();
         }
         let asked =
             self.channel.upgrade().map(|channel| channel.change_handler(self.held().direction, AioChange::Keep));
         match asked {
-            None => Error::new(ErrorKind::Closed, "channel", "it was dropped"),
+            None => Error::new(ErrorKind::Closed, "channel", "it was dropped").of_part(),
             Some(Err(error)) => error,
-            Some(Ok(_)) => Error::new(ErrorKind::Busy, "handler", "somebody cleared it, or set another in its place"),
+            Some(Ok(_)) => {
+                let detail = "somebody cleared it, set another in its place, or put a layer over the channel";
+                Error::new(ErrorKind::Busy, "handler", detail).of_part()
+            }
         }
     }
 

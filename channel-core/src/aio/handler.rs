@@ -135,7 +135,7 @@ impl Removed {
         }
         if inside {
             let detail = "this is one of the handlers that were removed; it ends when it returns";
-            return Err(Error::new(ErrorKind::WouldDeadlock, "handler", detail).during("wait"));
+            return Err(Error::new(ErrorKind::WouldDeadlock, "handler", detail).of_part().during("wait"));
         }
         Ok(())
     }

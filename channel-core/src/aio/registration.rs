@@ -237,7 +237,7 @@ impl<C: Callee + ?Sized + 'static> Registration<C> {
         while let Some(thread) = state.running {
             if thread == us {
                 let detail = "a handler cannot wait for its own end";
-                return Err(Error::new(ErrorKind::WouldDeadlock, "handler", detail).during("wait"));
+                return Err(Error::new(ErrorKind::WouldDeadlock, "handler", detail).of_part().during("wait"));
             }
             state.waiting += 1;
             state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);

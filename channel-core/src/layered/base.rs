@@ -58,18 +58,17 @@ impl<E: Encoder> Base<E> {
     /// Runs `operation` on the writing side; replies that a reader left meanwhile follow.
     pub(super) fn writing<R>(&self, operation: impl FnOnce(&mut Writer<E>) -> R) -> R {
         let operation = |writer: &mut Writer<E>| {
-            let result = operation(writer);
-            writer.tell_refusal(&self.facts);
-            result
+            writer.heed_panic(self.layer, &self.facts);
+            operation(writer)
         };
         self.writer.with(operation, |writer| self.tend(writer))
     }
 
     /// Pushes replies, and output left from earlier calls, as far as the inner channel takes them.
     fn tend(&self, writer: &mut Writer<E>) {
+        writer.heed_panic(self.layer, &self.facts);
         // A failure is latched in the writing side, and reading goes on.
         let _ = writer.tend(self.outlet());
-        writer.tell_refusal(&self.facts);
         self.flush_below_a_cork();
     }
 
@@ -114,7 +113,7 @@ impl<E: Encoder> Base<E> {
     }
 
     pub(super) fn not_open(&self, operation: &'static str) -> Error {
-        self.error(ErrorKind::NotOpen, operation, "call handshake first")
+        self.error(ErrorKind::NotOpen, operation, "its handshake has not completed: call handshake")
     }
 
     pub(super) fn check_open(&self, operation: &'static str) -> Result<()> {

@@ -99,7 +99,7 @@ pub trait Decoder: Send + 'static {
     /// As [`decode`](Self::decode).
     fn decode_lent(&mut self, input: &[u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
         let _ = (input, sink);
-        Err(Error::new(ErrorKind::Internal, "engine", "decodes_lent is true, and decode_lent is missing"))
+        Err(Error::new(ErrorKind::Internal, "engine", "decodes_lent is true, and decode_lent is missing").of_part())
     }
 
     /// The layer below ended, before the decoder said [`End`](Stopped::End). `left` is how many bytes were not consumed.

@@ -29,6 +29,8 @@ pub(super) struct Writer<E> {
     out_has_data: bool,
     /// Whether bytes that were taken are known to be lost.
     lost: bool,
+    /// Whether a panic of the engine left it in an unknown state.
+    panicked: bool,
     /// Bytes that went to the inner channel so far.
     sent: u64,
 }
@@ -56,8 +58,7 @@ impl<E> AfterPanic for Writer<E> {
         self.encoder = None;
         self.out.clear();
         self.plain.clear();
-        let detail = "a panic inside the engine left its writing side in an unknown state";
-        self.refusal = Some(Error::new(ErrorKind::Internal, "layered", detail));
+        self.panicked = true;
     }
 }
 
@@ -91,6 +92,7 @@ impl<E: Encoder> Writer<E> {
             pump_failed: false,
             out_has_data: false,
             lost: false,
+            panicked: false,
             sent: 0,
         }
     }
@@ -135,10 +137,11 @@ impl<E: Encoder> Writer<E> {
         facts.set(Facts::WRITE_DONE, true);
     }
 
-    /// Says that writing is over, which a panic cannot.
-    pub(super) fn tell_refusal(&self, facts: &SharedFacts) {
-        if self.refusal.is_some() && !facts.has(Facts::WRITE_DONE) {
-            facts.set(Facts::WRITE_DONE, true);
+    /// Has writes fail after a panic, which cannot do that itself.
+    pub(super) fn heed_panic(&mut self, layer: &'static str, facts: &SharedFacts) {
+        if self.panicked && self.refusal.is_none() {
+            let detail = "a panic inside the engine left its writing side in an unknown state";
+            self.refuse(&Error::new(ErrorKind::Internal, layer, detail), facts);
         }
     }
 
@@ -258,7 +261,7 @@ impl<E: Encoder> Writer<E> {
             return Err(error.clone());
         }
         if self.encoder.is_none() {
-            return Err(Error::new(ErrorKind::NotOpen, layer, "call handshake first"));
+            return Err(Error::new(ErrorKind::NotOpen, layer, "its handshake has not completed: call handshake"));
         }
         if self.end != End::No {
             return Err(Error::new(ErrorKind::BrokenPipe, layer, "our output was ended with close_write"));

@@ -185,11 +185,11 @@ impl LoopHandle {
             None => *runner = Some(us),
             Some(thread) if thread == us => {
                 let detail = "this thread is inside the loop already";
-                return Err(Error::new(ErrorKind::WouldDeadlock, LAYER, detail).during(operation));
+                return Err(Error::new(ErrorKind::WouldDeadlock, LAYER, detail).of_part().during(operation));
             }
             Some(_) => {
                 let detail = "another thread runs the loop";
-                return Err(Error::new(ErrorKind::Busy, LAYER, detail).during(operation));
+                return Err(Error::new(ErrorKind::Busy, LAYER, detail).of_part().during(operation));
             }
         }
         drop(runner);
@@ -336,5 +336,5 @@ impl Drop for Running<'_> {
 const LAYER: &str = "event loop";
 
 fn failed(errno: Errno, operation: &'static str) -> Error {
-    Error::from_io(errno.into(), LAYER).during(operation)
+    Error::from_io(errno.into(), LAYER).of_part().during(operation)
 }

@@ -123,7 +123,7 @@ fn known(contexts: &HashMap<Id, Weak<TokioContext>>, id: Id) -> Option<Arc<Tokio
 }
 
 fn failed(kind: ErrorKind, detail: &'static str) -> Error {
-    Error::new(kind, LAYER, detail).during("of")
+    Error::new(kind, LAYER, detail).of_part().during("of")
 }
 
 /// What errors call the loop.

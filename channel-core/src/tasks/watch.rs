@@ -126,7 +126,7 @@ impl Watch {
         callback: impl FnMut(&dyn Channel, Condition) -> ControlFlow<()> + Send + 'static,
     ) -> Result<WatchGuard> {
         let Some(channel) = self.channel.upgrade() else {
-            return Err(Error::new(ErrorKind::Closed, "channel", "it was dropped").during("add_watch"));
+            return Err(Error::new(ErrorKind::Closed, "channel", "it was dropped").of_part().during("add_watch"));
         };
         let failed = |error: Error| error.during("add_watch").on(channel.name());
         if self.condition.is_empty() {

@@ -180,7 +180,7 @@ impl Connection {
             Some(error) if error.is_timed_out() => summary.timed_out += 1,
             Some(error) => {
                 summary.failed += 1;
-                eprintln!("a connection failed: {error}");
+                eprintln!("a connection failed: {error:#}");
             }
         }
     }

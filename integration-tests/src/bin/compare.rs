@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(failure) => failure,
     };
-    eprintln!("compare: {failure}");
+    eprintln!("compare: {failure:#}");
     if failure.is::<Refusal>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
@@ -59,14 +59,15 @@ fn parse(words: &[String]) -> Result<(usize, Duration), Refusal> {
 fn measure(rounds: usize, time: Duration) -> Result<Results, Failure> {
     let mut results = Results::default();
     eprintln!("event loop");
-    results.set_wakeups(event_loop(time * u32::try_from(rounds)?).map_err(|failure| format!("event loop: {failure}"))?);
+    results
+        .set_wakeups(event_loop(time * u32::try_from(rounds)?).map_err(|failure| format!("event loop: {failure:#}"))?);
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         for dir in DIRECTIONS {
             for case in CASES {
                 let mut options = case.options(dir);
                 options.time = time;
-                let measured = stream::run(&options).map_err(|failure| format!("{case}, {dir}: {failure}"))?;
+                let measured = stream::run(&options).map_err(|failure| format!("{case}, {dir}: {failure:#}"))?;
                 if measured.lost > 0 {
                     return Err(format!("{case}, {dir}: {} bytes were lost", measured.lost).into());
                 }

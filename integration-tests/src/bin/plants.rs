@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(failure) => {
-            eprintln!("plants: {failure}");
+            eprintln!("plants: {failure:#}");
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(failure) => failure,
     };
-    eprintln!("stackbench: {failure}");
+    eprintln!("stackbench: {failure:#}");
     if failure.is::<Refusal>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 

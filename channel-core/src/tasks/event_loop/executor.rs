@@ -171,7 +171,7 @@ impl<T> Future for Task<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(context).map(|output| {
             let detail = "the task panicked, or its loop was dropped";
-            output.ok_or_else(|| Error::new(ErrorKind::Closed, LAYER, detail).during("await"))
+            output.ok_or_else(|| Error::new(ErrorKind::Closed, LAYER, detail).of_part().during("await"))
         })
     }
 }

@@ -119,7 +119,7 @@ impl Poller {
         let mut table = self.lock();
         if table.closed && callback.is_some() {
             drop(table);
-            return Err(Error::new(ErrorKind::Closed, LAYER, "the loop has ended").during("set_fd_handler"));
+            return Err(Error::new(ErrorKind::Closed, LAYER, "the loop has ended").of_part().during("set_fd_handler"));
         }
         let gone = table.set(&self.epoll, fd, direction, callback.as_ref());
         drop(table);
