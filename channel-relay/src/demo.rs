@@ -4,10 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::io::Write;
 
-use channel_stack::{Channel, ClientOptions, Direction, Limits, ServerOptions, SocketChannel, Stack, describe, layers};
-use channel_testkit::adverse::{self, Flip};
+use channel_stack::{Channel, ClientOptions, Limits, ServerOptions, SocketChannel, Stack, describe, layers};
 
 use crate::certificate;
+use crate::damage::{self, Flip};
 use crate::exchange::{self, End, Flow};
 use crate::verdict::{Corruption, Failures, Side};
 
@@ -104,7 +104,7 @@ impl Demo {
         let Some(at) = self.corrupt_at else {
             return (socket, None);
         };
-        let (damaging, flip) = adverse::flip_bit_at(socket, Direction::Write, at);
+        let (damaging, flip) = damage::flip_bit_at(socket, at, self.limits.clone());
         (damaging, Some(flip))
     }
 }

@@ -56,17 +56,17 @@ mod kind;
 
 /// The example in the README compiles.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
 
 /// So do those of the guide to event loops.
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/event-loops.md")]
+#[doc = include_str!("../docs/event-loops.md")]
 struct EventLoops;
 
 /// And those of the guide to endings.
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/closing.md")]
+#[doc = include_str!("../docs/closing.md")]
 struct Closing;
 
 pub use builder::{ClientStack, ServerStack};
