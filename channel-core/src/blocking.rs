@@ -177,8 +177,9 @@ impl Mode {
         self.clocks.get().is_some()
     }
 
-    /// When a call that does not wait will have to say that the time has passed: what handlers are called for \[T2\]. `None` where there is no
+    /// When a call that does not wait will have to say that the time has passed: what handlers are called for [[T2]]. `None` where there is no
     /// timeout, and where calls wait.
+    #[doc = channel_core::promises!(T2)]
     #[must_use]
     pub fn limit(&self, direction: Direction) -> Option<Instant> {
         let clock = self.clock(direction)?;

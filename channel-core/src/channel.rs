@@ -13,20 +13,22 @@ use crate::{AioChange, Direction, Features, ReadFlags, Readiness, Removed, Resul
 /// One end of a byte stream, which may be a leaf such as a socket or a layer over another channel.
 ///
 /// # The contract
-/// `docs/contract.md` numbers every promise; the numbers in brackets below are those. In short:
+/// The [contract](crate::contract) numbers every promise; the numbers in brackets below are those. In short:
 ///
+/// * **Object.** It is dyn-compatible, and a `Box` or an `Arc` of a channel is one that behaves like it [[O1]].
 /// * **Threads.** Every method takes `&self`. One reader and one writer may be inside at the same time, any thread may call
-///   [`shutdown`](Self::shutdown) and [`readiness`](Self::readiness) \[O2\]. A second *waiter* in one direction gets
-///   [`Busy`](crate::ErrorKind::Busy) \[O3\].
+///   [`shutdown`](Self::shutdown) and [`readiness`](Self::readiness) [[O2]]. A second *waiter* in one direction gets
+///   [`Busy`](crate::ErrorKind::Busy) [[O3]].
 /// * **Modes.** [`set_blocking`](Self::set_blocking) is a flag of the channel that is called, never of a descriptor; channels
-///   start out blocking \[M1\]. `DONT_WAIT` makes one call non-blocking \[M2\].
+///   start out blocking [[M1]]. `DONT_WAIT` makes one call non-blocking [[M2]].
 /// * **Would-block** means that nothing was done and nothing is wrong.
 ///
 /// No method has a default body, so that a wrapper which forgets one does not compile. The conveniences are in
-/// [`ChannelExt`](crate::ChannelExt). A channel does I/O only inside a call made to it: no hidden threads \[O4\].
+/// [`ChannelExt`](crate::ChannelExt). A channel does I/O only inside a call made to it: no hidden threads [[O4]].
 ///
 /// # Cancel safety
 /// Would-block leaves every operation as it was; it may be repeated later, or with other arguments, or never.
+#[doc = channel_core::promises!(O1 O2 O3 M1 M2 O4)]
 pub trait Channel: Debug + Send + Sync + 'static {
     /// The layer's kind, a lower-case noun such as `socket` or `tls`; what errors call it.
     fn layer(&self) -> &'static str;
@@ -37,23 +39,26 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// Names this channel; the name shows in errors, watches and traces from then on. (QEMU: `qio_channel_set_name`.)
     fn set_name(&self, name: &str);
 
-    /// What this channel can do, fixed since its constructor returned \[F1\].
+    /// What this channel can do, fixed since its constructor returned [[F1]].
+    #[doc = channel_core::promises!(F1)]
     fn features(&self) -> Features;
 
-    /// Why `feature` is missing, in words for a person; `None` if it is there \[F2\].
+    /// Why `feature` is missing, in words for a person; `None` if it is there [[F2]].
+    #[doc = channel_core::promises!(F2)]
     fn why_not(&self, feature: Features) -> Option<String>;
 
     /// One line for this layer alone: addresses, versions, roles. [`describe`](crate::describe) joins the lines of a stack.
     fn describe_layer(&self) -> String;
 
-    /// Reads into `bufs`, filling each before the next \[R1\], and appends received descriptors to `fds`.
+    /// Reads into `bufs`, filling each before the next [[R1]], and appends received descriptors to `fds`.
     ///
-    /// Returns how many bytes were read; 0 means the clean end of the stream \[R2\], or that `bufs` has no room, in which case
-    /// nothing was touched \[R3\]. Data in hand is returned rather than held back to fill a later buffer \[R4\].
+    /// Returns how many bytes were read; 0 means the clean end of the stream [[R2]], or that `bufs` has no room, in which case
+    /// nothing was touched [[R3]]. Data in hand is returned rather than held back to fill a later buffer [[R4]].
+    /// Every byte arrives once and in order, however the stream was cut [[R5]], whether or not we can write [[W11]].
     ///
-    /// Descriptors are close-on-exec, and blocking unless [`ReadFlags::PRESERVE_BLOCKING`] \[D2\]; they never come with 0
+    /// Descriptors are close-on-exec, and blocking unless [`ReadFlags::PRESERVE_BLOCKING`] [[D2]]; they never come with 0
     /// bytes. Those that arrive on a read without `fds` are kept for the next one that asks, up to
-    /// [`Limits::kept_descriptors`](crate::Limits::kept_descriptors) \[D4\].
+    /// [`Limits::kept_descriptors`](crate::Limits::kept_descriptors) [[D4]].
     ///
     /// # Blocking
     /// In blocking mode it waits for at least one byte or the end, no longer than [`set_read_timeout`](Self::set_read_timeout) says. With
@@ -62,10 +67,11 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) with nothing to give and no waiting;
     /// [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof) for an end the protocol does not allow, unless
-    /// [`ReadFlags::RELAXED_EOF`] or our own `shutdown` of reading \[E2\]; [`Unsupported`](crate::ErrorKind::Unsupported) before any
-    /// byte if `fds` is given without [`Features::FD_PASS`], or `MSG_PEEK` without [`Features::READ_MSG_PEEK`] \[D5\];
-    /// [`DescriptorsLost`](crate::ErrorKind::DescriptorsLost) where descriptors came that found no room \[D4\];
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) where the time of [`set_read_timeout`](Self::set_read_timeout) has passed \[T1\] \[T2\].
+    /// [`ReadFlags::RELAXED_EOF`] or our own `shutdown` of reading [[E2]]; [`Unsupported`](crate::ErrorKind::Unsupported) before any
+    /// byte if `fds` is given without [`Features::FD_PASS`], or `MSG_PEEK` without [`Features::READ_MSG_PEEK`] [[D5]];
+    /// [`DescriptorsLost`](crate::ErrorKind::DescriptorsLost) where descriptors came that found no room [[D4]];
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) where the time of [`set_read_timeout`](Self::set_read_timeout) has passed [[T1]] [[T2]].
+    #[doc = channel_core::promises!(R1 R2 R3 R4 R5 W11 D2 D4 E2 D5 T1 T2)]
     fn readv_full(
         &self,
         bufs: &mut [IoSliceMut<'_>],
@@ -75,42 +81,45 @@ pub trait Channel: Debug + Send + Sync + 'static {
 
     /// Writes from `bufs`, with `fds` attached to the first byte.
     ///
-    /// Returns exactly how many bytes were taken; from then on they are the channel's responsibility \[W1\]. All of `fds` went
-    /// if at least one byte was taken, none otherwise \[D3\]. No bytes to write: 0, touching nothing \[W3\]. A list longer than
-    /// the system takes at once is a short write \[W4\].
+    /// Returns exactly how many bytes were taken; from then on they are the channel's responsibility [[W1]], which
+    /// holds no more than a bound of them [[W9]]. All of `fds` went if at least one byte was taken, none otherwise [[D3]]. No bytes to
+    /// write: 0, touching nothing [[W3]]. A list longer than the system takes at once is a short write [[W4]].
     ///
     /// # Blocking
     /// In blocking mode it waits until at least one byte was taken, and the taken bytes have left for the inner channel before
-    /// it returns, unless corked \[W5\]; no longer than [`set_write_timeout`](Self::set_write_timeout) says.
+    /// it returns, unless corked [[W5]]; no longer than [`set_write_timeout`](Self::set_write_timeout) says.
     ///
     /// # Errors
-    /// An error means that no byte was taken \[W1\]. [`WouldBlock`](crate::ErrorKind::WouldBlock): a retry with other data is
-    /// legal \[W2\]. [`BrokenPipe`](crate::ErrorKind::BrokenPipe) when the peer is gone, and after our own `close_write`; never a signal \[W6\]. A failure after
-    /// bytes were taken is reported by the next call \[W7\]. [`Unsupported`](crate::ErrorKind::Unsupported) before any byte if
-    /// `fds` is not empty without [`Features::FD_PASS`] \[D5\]. [`TimedOut`](crate::ErrorKind::TimedOut) where the time of
-    /// [`set_write_timeout`](Self::set_write_timeout) has passed \[T1\] \[T2\].
+    /// An error means that no byte was taken [[W1]]. [`WouldBlock`](crate::ErrorKind::WouldBlock): a retry with other data is
+    /// legal [[W2]]. [`BrokenPipe`](crate::ErrorKind::BrokenPipe) when the peer is gone, and after our own `close_write`; never a signal [[W6]]. A failure after
+    /// bytes were taken is reported by the next call [[W7]]. [`Unsupported`](crate::ErrorKind::Unsupported) before any byte if
+    /// `fds` is not empty without [`Features::FD_PASS`] [[D5]]. [`TimedOut`](crate::ErrorKind::TimedOut) where the time of
+    /// [`set_write_timeout`](Self::set_write_timeout) has passed [[T1]] [[T2]].
+    #[doc = channel_core::promises!(W1 W9 D3 W3 W4 W5 W2 W6 W7 D5 T1 T2)]
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize>;
 
-    /// Pushes everything held, through every layer, corked or not; the only call that promises the bytes have gone \[W8\].
+    /// Pushes everything held, through every layer, corked or not; the only call that promises the bytes have gone [[W8]].
     ///
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until all has gone: call it again when
     /// `readiness(Write)` says so. [`TimedOut`](crate::ErrorKind::TimedOut) where the time of [`set_write_timeout`](Self::set_write_timeout) has
-    /// passed: what has not gone is still held, and another call goes on with it \[T1\] \[T2\]. A failure of bytes that were taken before.
+    /// passed: what has not gone is still held, and another call goes on with it [[T1]] [[T2]]. A failure of bytes that were taken before.
+    #[doc = channel_core::promises!(W8 T1 T2)]
     fn flush(&self) -> Result<()>;
 
-    /// Sets whether calls on *this* channel wait; from the next call on \[M1\].
+    /// Sets whether calls on *this* channel wait; from the next call on [[M1]].
     ///
     /// A layer puts the channel it owns into non-blocking mode and does its waiting itself.
+    #[doc = channel_core::promises!(M1)]
     fn set_blocking(&self, blocking: bool);
 
     /// How long a call on this channel that reads may take. Channels start out with `None`: as long as it takes.
     ///
     /// It bounds one call, and an `_all` form as a whole: [`TimedOut`](crate::ErrorKind::TimedOut) where nothing was read in that time, and
     /// the `_all` forms say how many bytes were done. The channel is as usable as before, and [`is_passing`](crate::Error::is_passing) is true of
-    /// the error, as it is not of one that comes from [`Limits`](crate::Limits) \[T1\]. In non-blocking mode the time runs from the
+    /// the error, as it is not of one that comes from [`Limits`](crate::Limits) [[T1]]. In non-blocking mode the time runs from the
     /// last read that was more than would-block, and from when a handler was set, the channel opened, or this was called: when it passes,
-    /// reading is ready, and the next read that would block says `TimedOut` instead, once \[T2\]. A call with `DONT_WAIT` in blocking mode never
+    /// reading is ready, and the next read that would block says `TimedOut` instead, once [[T2]]. A call with `DONT_WAIT` in blocking mode never
     /// does.
     ///
     /// Of a stack, that of the channel which is called counts. `handshake` has [`Limits::handshake`](crate::Limits::handshake), and
@@ -119,6 +128,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for zero, as in std.
+    #[doc = channel_core::promises!(T1 T2)]
     fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()>;
 
     /// What [`set_read_timeout`](Self::set_read_timeout) has set.
@@ -128,10 +138,11 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// [`set_read_timeout`](Self::set_read_timeout) for reading.
     ///
     /// A write that has taken bytes returns their number when the time passes, and what is left of them leaves later: the exception of W5
-    /// \[T1\]. So it is the next write, or `flush`, that shows a peer which takes nothing.
+    /// [[T1]]. So it is the next write, or `flush`, that shows a peer which takes nothing.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for zero.
+    #[doc = channel_core::promises!(T1)]
     fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()>;
 
     /// What [`set_write_timeout`](Self::set_write_timeout) has set.
@@ -140,23 +151,26 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// A layer takes this channel, and is the only one to read and write it from now on.
     ///
     /// Descriptors that it kept are closed, and from now on a read that asks for none takes none: nobody above could be given them, and a
-    /// peer that sends them does not pin them here \[D6\]. Nothing changes for a channel that passes none.
+    /// peer that sends them does not pin them here [[D6]]. Nothing changes for a channel that passes none.
+    #[doc = channel_core::promises!(D6)]
     fn take_over(&self);
 
-    /// Hint: `false` sends small segments at once (`TCP_NODELAY`). Passed down.
+    /// Hint: `false` sends small segments at once (`TCP_NODELAY`). Passed down [[C3]].
+    #[doc = channel_core::promises!(C3)]
     fn set_delay(&self, delay: bool);
 
-    /// Hint: while `true`, small writes gather at the top corked layer until its bounded buffer is full \[C1\]; `false` pushes
-    /// what was gathered as far as it goes, without blocking; the next call pushes the rest, or whoever sleeps in a read \[W10\]. Passed down
-    /// (`TCP_CORK`).
+    /// Hint: while `true`, small writes gather at the top corked layer until its bounded buffer is full [[C1]]; `false` pushes
+    /// what was gathered as far as it goes, without blocking [[C2]]; the next call pushes the rest, or whoever sleeps
+    /// in a read [[W10]]. Passed down (`TCP_CORK`).
+    #[doc = channel_core::promises!(C1 C2 W10)]
     fn set_cork(&self, cork: bool);
 
-    /// Ends our output politely: flushes, then our end from the top down: close_notify and FIN \[E3\]. Idempotent.
+    /// Ends our output politely: flushes, then our end from the top down: close_notify and FIN [[E3]]. Idempotent.
     ///
-    /// Reading goes on, and so may the peer's writing, with [`Features::HALF_CLOSE`] \[E4\]. Without it the protocol has a closing
+    /// Reading goes on, and so may the peer's writing, with [`Features::HALF_CLOSE`] [[E4]]. Without it the protocol has a closing
     /// handshake, as WebSocket has: our Close is sent, the layers below stay open, what the peer sends in front of its own Close can be read,
     /// and [`Limits::linger`](crate::Limits::linger) without a byte from it ends reading with [`TimedOut`](crate::ErrorKind::TimedOut)
-    /// \[E5\]. The layers below are ended by the calls that follow, once both have closed, or by [`close`](Self::close). A layer over a
+    /// [[E5]]. The layers below are ended by the calls that follow, once both have closed, or by [`close`](Self::close). A layer over a
     /// channel without `HALF_CLOSE` sends its own end, and ends what is below when both its directions have ended.
     ///
     /// # Errors
@@ -165,37 +179,40 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// passed: our output has ended, and another call goes on with what has not gone.
     /// [`NotOpen`](crate::ErrorKind::NotOpen) before `handshake` has completed.
     /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::CLOSE_WRITE`].
+    #[doc = channel_core::promises!(E3 E4 E5)]
     fn close_write(&self) -> Result<()>;
 
-    /// Ends one or both directions abruptly and wakes whoever is blocked in them \[S1\].
+    /// Ends one or both directions abruptly and wakes whoever is blocked in them [[S1]].
     ///
-    /// Never blocks and takes no lock that a blocked call holds; any thread may call it \[S2\].
+    /// Never blocks and takes no lock that a blocked call holds; any thread may call it [[S2]].
     ///
     /// # Errors
     /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::SHUTDOWN`].
+    #[doc = channel_core::promises!(S1 S2)]
     fn shutdown(&self, how: Shutdown) -> Result<()>;
 
     /// Closes the channel: ends our output politely within [`Limits::linger`](crate::Limits::linger), then shuts both directions
-    /// down, then releases everything. Idempotent \[S3\].
+    /// down, then releases everything. Idempotent [[S3]].
     ///
     /// It is an operation of its own, neither reader nor writer, and never [`Busy`](crate::ErrorKind::Busy). From the moment it began new
     /// calls say [`Closed`](crate::ErrorKind::Closed), and so does a write under way that has taken nothing; what was taken before
-    /// still goes out. Any number of threads, handlers and tasks may close; they and all that come later get the one result \[S5\].
+    /// still goes out. Any number of threads, handlers and tasks may close; they and all that come later get the one result [[S5]].
     ///
     /// What still comes is thrown away. Where the protocol has a closing handshake (WebSocket), the peer's end is waited for; where the
     /// peer has ended its stream, also the ends of the layers below: TCP answers what meets a socket that is gone with a reset, and then
     /// what we sent and the peer has yet to read is lost. All of it takes one linger, that of the channel that was called,
-    /// whatever the limits of those below \[S6\].
+    /// whatever the limits of those below [[S6]].
     ///
-    /// Dropping a channel instead is abrupt and never blocks \[S4\].
+    /// Dropping a channel instead is abrupt and never blocks [[S4]].
     ///
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode until it is done or the linger has passed: call it again
     /// when `readiness(Write)` says so, or drop the channel. Any other error is the result, and the channel is closed all the same. It is
     /// never `Ok` when bytes that a channel of the stack still held were dropped, nor when the other end of a closing handshake had not
-    /// come: [`TimedOut`](crate::ErrorKind::TimedOut), where nothing worse is known \[S7\]. What the kernel took is the kernel's: a peer
+    /// come: [`TimedOut`](crate::ErrorKind::TimedOut), where nothing worse is known [[S7]]. What the kernel took is the kernel's: a peer
     /// that never reads it, or a machine that goes down, is not seen here.
     /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock) inside the drop of what another call of `close` on this thread lets go of.
+    #[doc = channel_core::promises!(S3 S5 S6 S4 S7)]
     fn close(&self) -> Result<()>;
 
     /// [`close`](Self::close) with a deadline in place of the linger; the earliest of several counts, and one that has passed makes it
@@ -211,23 +228,25 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::SEEKABLE`].
     fn seek(&self, position: SeekFrom) -> Result<u64>;
 
-    /// What must happen before `direction` can make progress? Does no I/O; never blocks; any thread may ask \[Q1\].
+    /// What must happen before `direction` can make progress? Does no I/O; never blocks; any thread may ask [[Q1]].
     ///
     /// Bytes held in any layer count, and so do an end and a latched error. While a layer holds output that is not corked, both
-    /// directions also wait for the descriptor to become writable \[Q2\]. `Ready` may be wrong once and then turns into `Wait`,
-    /// so nothing spins \[Q3\]. The answer holds until the next call on the channel by anyone.
+    /// directions also wait for the descriptor to become writable [[Q2]]. `Ready` may be wrong once and then turns into `Wait`,
+    /// so nothing spins [[Q3]]. The answer holds until the next call on the channel by anyone.
+    #[doc = channel_core::promises!(Q1 Q2 Q3)]
     fn readiness(&self, direction: Direction) -> Readiness;
 
     /// Sets, changes or clears the handlers an event loop calls when a direction can make progress. (QEMU:
     /// `qio_channel_set_aio_fd_handler`.)
     ///
-    /// A layer forwards the registration down and schedules the handler itself while it holds bytes \[H1\]. Each direction may
-    /// live on a context of its own \[H6\]. Calls of one handler never overlap \[H4\], and none starts after its removal \[H2\]; removal is
-    /// legal anywhere, inside the handler too, and waits for nothing \[H3\]: [`Removed::wait`] does, for whoever moves the channel to
-    /// another loop \[H7\]. A handler is also called when the limit of a handshake passes \[H9\].
+    /// A layer forwards the registration down and schedules the handler itself while it holds bytes [[H1]]. Each direction may
+    /// live on a context of its own [[H6]]. Calls of one handler never overlap [[H4]], and none starts after its removal [[H2]]; removal is
+    /// legal anywhere, inside the handler too, and waits for nothing [[H3]]: [`Removed::wait`] does, for whoever moves the channel to
+    /// another loop [[H7]]. A handler is also called when the limit of a handshake passes [[H9]], and however the
+    /// stream below is cut [[H10]].
     ///
     /// One that returns without calling the channel is soon left alone until somebody does, and so is one whose direction is over:
-    /// nothing spins \[H5\].
+    /// nothing spins [[H5]].
     ///
     /// [`Called`](AioChange::Called) counts as a call on the channel and does nothing else; `Keep` for both does not even that, and only says
     /// whether the channel was closed.
@@ -236,19 +255,22 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// What the context fails with: both directions are without a handler then. [`Closed`](crate::ErrorKind::Closed) after `close`. [`Busy`](crate::ErrorKind::Busy) for a
     /// [`Claim`](AioChange::Claim) where there is a handler, and [`Unsupported`](crate::ErrorKind::Unsupported) where nothing can be
     /// polled: nothing was changed.
+    #[doc = channel_core::promises!(H1 H6 H4 H2 H3 H7 H9 H10 H5)]
     fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed>;
 
-    /// Drives this layer and all below it to open. At once `Ok` where there is nothing to do. Counts as the reader.
+    /// Drives this layer and all below it to open, in every mode and however the bytes are cut [[N2]]. At once `Ok` where there is nothing to
+    /// do [[N1]]. Counts as the reader.
     ///
     /// # Errors
     /// [`WouldBlock`](crate::ErrorKind::WouldBlock) in non-blocking mode: call it again when `readiness(Read)` says so.
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) after [`Limits::handshake`](crate::Limits::handshake). Any other error is final,
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) after [`Limits::handshake`](crate::Limits::handshake) [[N3]]. Any other error is final,
     /// and the peer was told why in its protocol's words; call [`close`](Self::close) so that these words get out.
+    #[doc = channel_core::promises!(N2 N1 N3)]
     fn handshake(&self) -> Result<()>;
 
     /// Lends bytes the channel holds decoded, without a copy: `take` is called with what there is and returns how many of
     /// those bytes it consumed. It is called again, with the bytes that follow, only if it consumed all. What it leaves
-    /// comes first in the next read.
+    /// comes first in the next read [[R7]].
     ///
     /// Returns how many bytes were consumed in all; if `take` was never called, 0 means the clean end. Never waits, whatever the mode.
     ///
@@ -258,6 +280,7 @@ pub trait Channel: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// As a `DONT_WAIT` read; [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::READ_BUF`].
+    #[doc = channel_core::promises!(R7)]
     fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize>;
 
     /// The channel below, to look at and never to poke: reading or writing it would break this layer's protocol.
@@ -397,9 +420,10 @@ macro_rules! forward_methods {
 }
 
 /// The methods of [`Channel`](crate::Channel) that a leaf answers from its [`Mode`](crate::Mode) and its
-/// [`FdHandlers`](crate::FdHandlers), given as the names of its fields: whether calls wait, and how long they may take \[M1\] \[T1\] \[T2\].
+/// [`FdHandlers`](crate::FdHandlers), given as the names of its fields: whether calls wait, and how long they may take [[M1]] [[T1]] [[T2]].
 ///
 /// Stands inside of `impl Channel for`: `channel_core::mode_methods!(mode, handlers);`. [`Mode`](crate::Mode) lists what is left to the leaf.
+#[doc = channel_core::promises!(M1 T1 T2)]
 #[macro_export]
 macro_rules! mode_methods {
     ($mode:ident, $handlers:ident) => {

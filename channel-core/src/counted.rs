@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// The counted descriptor of a leaf channel.
 ///
 /// Each call works on a reference of its own, so that after [`take`](Self::take) the number lives until the last call, waiter
-/// or registration has let go, and none of them meets a reused one \[D1\].
+/// or registration has let go, and none of them meets a reused one [[D1]].
 ///
 /// # Threads
 /// Any thread may call anything. The lock is held for the clone alone, never inside a system call.
+#[doc = channel_core::promises!(D1)]
 #[derive(Debug)]
 pub struct CountedFd(RwLock<Option<Arc<OwnedFd>>>);
 

@@ -117,7 +117,7 @@ impl ErrorKind {
     }
 }
 
-/// An error of a channel: the operation, the channel's name, its layer, the kind, and the source.
+/// An error of a channel: the operation, the channel's name, its layer, the kind, and the source [[X1]].
 ///
 /// It is one word wide. [`WouldBlock`](ErrorKind::WouldBlock) is stored in that word and costs nothing; every other error
 /// is shared, so cloning is cheap and an error that ended a stream can be reported by every later call.
@@ -136,6 +136,7 @@ impl ErrorKind {
 /// assert_eq!(io.kind(), std::io::ErrorKind::UnexpectedEof);
 /// assert!(Error::from(io).is_truncated()); // nothing was lost on the way
 /// ```
+#[doc = channel_core::promises!(X1)]
 #[derive(Clone)]
 pub struct Error(Option<Arc<Report>>);
 

@@ -9,9 +9,10 @@ use crate::{Channel, Direction, Error, ErrorKind, Features, ReadFlags, Result, S
 
 /// What every [`Channel`] can do besides: one blanket implementation, so no wrapper can lose any of it.
 ///
-/// The `_all` forms wait when they must, in every mode, and never return would-block \[M3\]; their errors say how many bytes
-/// were done ([`Error::bytes_done`]) \[M4\]; a timeout bounds each as a whole \[T1\]. None of them allocates. They are not cancel safe in the sense that bytes done before
+/// The `_all` forms wait when they must, in every mode, and never return would-block [[M3]]; their errors say how many bytes
+/// were done ([`Error::bytes_done`]) [[M4]]; a timeout bounds each as a whole [[T1]]. None of them allocates. They are not cancel safe in the sense that bytes done before
 /// an error are gone.
+#[doc = channel_core::promises!(M3 M4 T1)]
 pub trait ChannelExt: Channel {
     /// Whether the channel can do all of `feature`.
     fn has_feature(&self, feature: Features) -> bool {

@@ -26,14 +26,16 @@ bitflags! {
         /// [`Channel::close_write`](crate::Channel::close_write) exists: our output can be ended politely, by itself.
         const CLOSE_WRITE = 1 << 7;
         /// After [`Channel::close_write`](crate::Channel::close_write) reading goes on, and so may the peer's writing, for as long as
-        /// it likes. Missing where the protocol has a closing handshake: there the peer is to end soon, too \[E5\].
+        /// it likes. Missing where the protocol has a closing handshake: there the peer is to end soon, too [[E5]].
+        #[doc = channel_core::promises!(E5)]
         const HALF_CLOSE = 1 << 8;
     }
 
     /// How one read behaves.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct ReadFlags: u32 {
-        /// Do not consume what is read. Needs [`Features::READ_MSG_PEEK`].
+        /// Do not consume what is read [[R6]]. Needs [`Features::READ_MSG_PEEK`].
+        #[doc = channel_core::promises!(R6)]
         const MSG_PEEK = 1 << 0;
         /// Take an end without close_notify or Close frame as a clean end: `Ok(0)`.
         const RELAXED_EOF = 1 << 1;

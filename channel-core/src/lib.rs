@@ -9,7 +9,7 @@
 //!   frames            records        sendmsg/recvmsg
 //! ```
 //!
-//! * [`Channel`] is the trait; its documentation is the contract, numbered in `docs/contract.md`.
+//! * [`Channel`] is the trait, and [`contract`] numbers what every channel promises.
 //! * [`ChannelExt`] adds the conveniences: `read`, `write_all`, `wait`, descriptors, and so on.
 //! * [`Layered`] implements `Channel` once for every protocol: write an [`engine`] over byte slices and it supplies
 //!   locks, back-pressure, flush, cork, endings, readiness and handler forwarding.
@@ -29,11 +29,15 @@
 //! ```
 #![forbid(unsafe_code)]
 
+// `promises!` links to the contract by the crate's name.
+extern crate self as channel_core;
+
 mod adapter;
 mod aio;
 mod blocking;
 mod buffer;
 mod channel;
+pub mod contract;
 mod counted;
 mod error;
 mod ext;

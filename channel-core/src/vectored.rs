@@ -8,7 +8,7 @@ const MOST_BUFFERS: usize = 1024;
 /// The part of `bufs` to give to one system call, or `None` if there is no room or nothing in them.
 ///
 /// Without the empty buffers at the front, where a list of nothing else would look like the end, and with no more than the kernel
-/// takes: the rest is a short read or write \[W4\].
+/// takes: the rest is a short read or write [[W4]].
 ///
 /// ```
 /// use std::io::IoSlice;
@@ -17,6 +17,7 @@ const MOST_BUFFERS: usize = 1024;
 /// assert_eq!(channel_core::syscall_span(&bufs), Some(1..3));
 /// assert_eq!(channel_core::syscall_span(&bufs[2..]), None);
 /// ```
+#[doc = channel_core::promises!(W4)]
 #[must_use]
 pub fn syscall_span(bufs: &[impl Deref<Target = [u8]>]) -> Option<Range<usize>> {
     let first = bufs.iter().position(|buf| !buf.is_empty())?;

@@ -39,7 +39,8 @@ use crate::failure::Failure;
 /// So `close` throws away what has arrived by then, up to 1 MiB, and a peer that has already said goodbye costs nothing.
 /// Bytes that arrive later still reset a TCP connection (RFC 1122 §4.2.2.13), and dropping throws nothing away. Where the peer
 /// must get everything, call [`close_write`](Channel::close_write) and read to the end before `close`. Through layers the end of the
-/// top one will do: closing that waits for the ends below \[S3\].
+/// top one will do: closing that waits for the ends below [[S3]].
+#[doc = channel_core::promises!(S3)]
 #[derive(Debug)]
 pub struct SocketChannel {
     name: Name,

@@ -16,19 +16,20 @@ use crate::handshake::{Facts, TlsHandshake};
 
 /// A TLS session over another channel.
 ///
-/// It opens with [`handshake`](Channel::handshake); until then reads and writes say `NotOpen` \[N1\]. What the handshake agreed
+/// It opens with [`handshake`](Channel::handshake); until then reads and writes say `NotOpen` [[N1]]. What the handshake agreed
 /// on can be asked for afterwards. A client whose certificate the server refuses learns that from its first read in TLS 1.3,
 /// where the server answers last.
 ///
 /// # Endings
 /// [`close_write`](Channel::close_write) sends close_notify, and reading goes on; a peer that ends its stream without one gives
-/// [`UnexpectedEof`](ErrorKind::UnexpectedEof) \[E2\] (RFC 8446 §6.1).
+/// [`UnexpectedEof`](ErrorKind::UnexpectedEof) [[E2]] (RFC 8446 §6.1).
 /// A TLS 1.3 client that has heard nothing since the handshake waits in [`close`](Channel::close), within [`Limits::linger`], for the server's
-/// tickets or its end: tickets that meet a socket which is gone make the kernel reset the connection, and output that is on its way is lost \[S3\].
+/// tickets or its end: tickets that meet a socket which is gone make the kernel reset the connection, and output that is on its way is lost [[S3]].
 ///
 /// # Threads
 /// As every [`Channel`]. Both directions share the session of rustls 0.23, so sealing and opening take turns; waiting never
 /// holds it.
+#[doc = channel_core::promises!(N1 E2 S3)]
 #[derive(Debug)]
 pub struct TlsChannel {
     layered: Layered<TlsDecoder, TlsEncoder>,

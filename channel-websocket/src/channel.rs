@@ -25,21 +25,22 @@ pub enum Role {
 /// frame, so a channel holds neither messages nor frames.
 ///
 /// # Endings
-/// The peer's Close is the clean end \[E1\], unless its code says that something failed (1002 to 1014): then reads and writes
+/// The peer's Close is the clean end [[E1]], unless its code says that something failed (1002 to 1014): then reads and writes
 /// fail with [`Refused`](ErrorKind::Refused). Codes of applications (3000 to 4999) are theirs to interpret.
 /// [`peer_close`](Self::peer_close) has the words. An end without a Close frame is
-/// [`UnexpectedEof`](ErrorKind::UnexpectedEof) \[E2\], and so is a Close inside a fragmented message. Our own Close is sent by
+/// [`UnexpectedEof`](ErrorKind::UnexpectedEof) [[E2]], and so is a Close inside a fragmented message. Our own Close is sent by
 /// [`close_write`](Channel::close_write) and [`close`](Channel::close), not by the peer's, for we may still have data to write.
 ///
 /// The two Close frames are a handshake (RFC 6455 §5.5.1, §7.1.1): behind ours the layers below stay open and reading goes on until the peer's
-/// has come, or nothing has for [`Limits::linger`] \[E5\]; then a server ends them, and a client waits for the server to do so. `close` waits for all of
-/// that, within the linger, and says [`TimedOut`](ErrorKind::TimedOut) where the peer's Close did not come \[S7\]. With `half_close` in its options
-/// an end asks for nothing: its Close ends its own direction ([`Features::HALF_CLOSE`](channel_core::Features::HALF_CLOSE)) \[E4\].
+/// has come, or nothing has for [`Limits::linger`] [[E5]]; then a server ends them, and a client waits for the server to do so. `close` waits for all of
+/// that, within the linger, and says [`TimedOut`](ErrorKind::TimedOut) where the peer's Close did not come [[S7]]. With `half_close` in its options
+/// an end asks for nothing: its Close ends its own direction ([`Features::HALF_CLOSE`](channel_core::Features::HALF_CLOSE)) [[E4]].
 ///
 /// # Errors
 /// A peer that breaks a rule of RFC 6455 §5 gets a Close frame with the proper code (1002, 1003, 1007, 1009), and reads and writes
 /// fail with [`Protocol`](ErrorKind::Protocol), or [`LimitExceeded`](ErrorKind::LimitExceeded) for a frame over
 /// [`Limits::frame_bytes`], naming the rule. Text messages are such a case: this is a stream of bytes.
+#[doc = channel_core::promises!(E1 E2 E5 S7 E4)]
 #[derive(Debug)]
 pub struct WebSocketChannel {
     inner: Layered<Decoder, Encoder>,

@@ -36,7 +36,7 @@ pub trait Claimant: fmt::Debug + Send + Sync + 'static {
     fn lost(&self);
 }
 
-/// The handler of one direction, owned: nobody else's can be claimed there until this is dropped, which releases it \[H8\].
+/// The handler of one direction, owned: nobody else's can be claimed there until this is dropped, which releases it [[H8]].
 ///
 /// What watches, tasks and listeners are made of, and what your own can be made of. Where the channel lets go of the handler first (it was closed
 /// or dropped, or somebody cleared the handler or set another in its place), [`Claimant::lost`] is called, and [`lost`](Self::lost) says why.
@@ -71,6 +71,7 @@ pub trait Claimant: fmt::Debug + Send + Sync + 'static {
 /// assert!(claim.lost().is_some_and(|why| why.is_closed()));
 /// # Ok::<(), channel_core::Error>(())
 /// ```
+#[doc = channel_core::promises!(H8)]
 #[derive(Debug)]
 #[must_use = "dropping a claim releases it"]
 pub struct Claim<C: Claimant, T: Claimable + ?Sized = dyn Channel> {

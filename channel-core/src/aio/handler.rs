@@ -12,7 +12,8 @@ pub type Callback = Arc<dyn Fn() + Send + Sync>;
 /// A callback and the loop it runs on.
 ///
 /// When the channel lets go of it (it was cleared or replaced, or the channel closed or dropped), the callback is dropped with
-/// whatever it captured: that is how its owner can learn of it \[H8\]. (QEMU: `GDestroyNotify`.)
+/// whatever it captured: that is how its owner can learn of it [[H8]]. (QEMU: `GDestroyNotify`.)
+#[doc = channel_core::promises!(H8)]
 #[derive(Clone)]
 pub struct AioHandler {
     /// The loop.
@@ -41,17 +42,19 @@ impl fmt::Debug for AioHandler {
     }
 }
 
-/// What to do with the handler of one direction \[H2\] \[H8\].
+/// What to do with the handler of one direction [[H2]] [[H8]].
 ///
 /// A channel that passes handlers on passes on what it does not know, too: there may be more of these one day.
+#[doc = channel_core::promises!(H2 H8)]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AioChange {
     /// Leave it as it is.
     Keep,
     /// Leave it as it is, and count this as a call on the channel, as a read or a write is: a handler that was taken off its loop
-    /// because it called nothing is put back, in either direction \[H5\]. For who has room again and nothing to write; and what a layer
+    /// because it called nothing is put back, in either direction [[H5]]. For who has room again and nothing to write; and what a layer
     /// tells the channel below of calls that it served by itself.
+    #[doc = channel_core::promises!(H5)]
     Called,
     /// Remove it, whoever set it. No call starts after this; a call under way is not waited for.
     Clear,
@@ -95,8 +98,9 @@ impl AioChange {
 
 /// What a change of handlers removed, in this channel and those below it.
 ///
-/// No call of them *starts* any more \[H2\]. Dropping this is all there is to do, unless the caller must know that none is still
+/// No call of them *starts* any more [[H2]]. Dropping this is all there is to do, unless the caller must know that none is still
 /// running: then [`wait`](Self::wait).
+#[doc = channel_core::promises!(H2)]
 #[derive(Debug, Default)]
 pub struct Removed(Vec<Arc<Registration<dyn Callee>>>);
 
@@ -119,7 +123,7 @@ impl Removed {
     }
 
     /// Waits until none of what was removed is running any more. Afterwards nothing of it runs, or ever will: the channel may be
-    /// used on another thread without meeting its old loop \[H3\] \[H7\].
+    /// used on another thread without meeting its old loop [[H3]] [[H7]].
     ///
     /// # Blocking
     /// For as long as a call of a removed handler takes, on the thread of its loop. The caller must hold no lock that such a call
@@ -128,6 +132,7 @@ impl Removed {
     /// # Errors
     /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) inside a call of one of them: it will not be called again, but is running
     /// now.
+    #[doc = channel_core::promises!(H3 H7)]
     pub fn wait(self) -> Result<()> {
         let mut inside = false;
         for registration in self.0 {

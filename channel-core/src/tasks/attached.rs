@@ -27,7 +27,7 @@ impl Attached {
 
     /// Takes the channel, and the channels below it, off its loop. (QEMU: `qio_channel_detach_aio_context`, of old.)
     ///
-    /// When this returns, no handler of the old loop runs, or ever will \[A5\]: the [`Detached`] says so. Tasks that wait go on
+    /// When this returns, no handler of the old loop runs, or ever will [[A5]]: the [`Detached`] says so. Tasks that wait go on
     /// waiting; they are woken on the loop it is attached to next.
     ///
     /// # Blocking
@@ -36,6 +36,7 @@ impl Attached {
     /// # Errors
     /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock) inside such a handler, in the `wake` of a task's waker: the channel stays
     /// attached.
+    #[doc = channel_core::promises!(A5)]
     pub fn detach(self) -> Result<Detached, DetachError> {
         *self.shared.attachment() = Attachment::Between;
         match self.shared.release().wait() {

@@ -17,25 +17,25 @@ use crate::{
     AioChange, AioContext, Channel, Direction, Error, ErrorKind, ReadFlags, Readiness, Removed, Result, WriteFlags,
 };
 
-/// A channel for tasks: its calls are futures that wait on an event loop, and do what the blocking ones do \[A3\].
+/// A channel for tasks: its calls are futures that wait on an event loop, and do what the blocking ones do [[A3]].
 ///
 /// # Which loop
 /// [`attach`](Self::attach) ties the channel to one. A channel that is attached to none uses the loop of the thread that polls
 /// the future ([`current_context`]): the loop of the task, in other words. Where there is none, the future fails with
-/// [`NotAttached`](ErrorKind::NotAttached) \[A4\]. An attached channel moves from loop to loop while its tasks wait \[A5\].
+/// [`NotAttached`](ErrorKind::NotAttached) [[A4]]. An attached channel moves from loop to loop while its tasks wait [[A5]].
 ///
 /// # Threads
 /// One task may read and another write at the same time, on whatever threads. A second waiter in one direction gets
-/// [`Busy`](ErrorKind::Busy) \[A1\]. A handshake counts as reading; `flush` and `close_write` as writing; `close` as neither.
+/// [`Busy`](ErrorKind::Busy) [[A1]]. A handshake counts as reading; `flush` and `close_write` as writing; `close` as neither.
 ///
 /// # Turns
-/// A task whose calls never have to wait gives others their turn all the same, after 128 of them in one direction \[A3\].
+/// A task whose calls never have to wait gives others their turn all the same, after 128 of them in one direction [[A3]].
 ///
 /// # Cancel safety
 /// [`ready`](Self::ready), [`read`](Self::read), [`readv_full`](Self::readv_full), [`write`](Self::write),
 /// [`writev_full`](Self::writev_full), [`flush`](Self::flush), [`handshake`](Self::handshake), [`close_write`](Self::close_write) and
 /// [`close`](Self::close) may be dropped at any time: nothing was done that was not returned, and a later call goes on where
-/// the dropped one stopped \[A2\]. The `_all` forms are not cancel safe, as a part may have been done.
+/// the dropped one stopped [[A2]]. The `_all` forms are not cancel safe, as a part may have been done.
 ///
 /// # Other people's traits
 /// With the feature `tokio` it is tokio's `AsyncRead` and `AsyncWrite`, with `futures-io` those of futures-io; so is a reference to it.
@@ -88,6 +88,7 @@ use crate::{
 /// assert_eq!(&heard, b"hello");
 /// # Ok::<(), channel_core::Error>(())
 /// ```
+#[doc = channel_core::promises!(A3 A4 A5 A1 A2)]
 #[derive(Debug)]
 pub struct AioChannel {
     pub(super) shared: Arc<Shared>,
@@ -499,7 +500,8 @@ impl AioChannel {
     ///
     /// # Cancel safety
     /// Cancel safe: another call goes on where this one stopped. Dropping the channel instead frees everything, and nothing is
-    /// called later \[N4\].
+    /// called later [[N4]].
+    #[doc = channel_core::promises!(N4)]
     pub async fn handshake(&self) -> Result<()> {
         self.drive_until(None, Direction::Read, Channel::handshake).await // it has a limit of its own
     }

@@ -80,12 +80,13 @@ use crate::{AioContext, Callback, Direction, Error, ErrorKind, Result, TimerId};
 /// # Who keeps whom
 /// The owner keeps the tasks, detached ones too, and the callbacks that are set, scheduled or waiting for their time. Dropping it, or
 /// [`shutdown`](Self::shutdown), cancels and drops them all, watches that were forgotten among them; a channel that goes with them goes abruptly
-/// \[S4\]. From then on setting a handler fails with [`Closed`](ErrorKind::Closed), and what is scheduled, spawned or set on a timer is
+/// [[S4]]. From then on setting a handler fails with [`Closed`](ErrorKind::Closed), and what is scheduled, spawned or set on a timer is
 /// dropped at once.
 ///
 /// A handler set on a channel is the channel's, and holds the handle alone, which keeps nothing running. When the loop has gone it is called no
 /// more, and is freed when it is cleared or its channel is closed or dropped; one that holds the very channel it is set on is for its owner to
 /// clear.
+#[doc = channel_core::promises!(S4)]
 pub struct EventLoop {
     handle: Arc<LoopHandle>,
 }

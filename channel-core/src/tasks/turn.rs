@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
-/// Counts the calls that a task makes in a row without waiting, and has it give others their turn after many \[A3\].
+/// Counts the calls that a task makes in a row without waiting, and has it give others their turn after many [[A3]].
 ///
 /// For implementers of futures: one for whatever only one task does at a time, such as a direction of a channel. Two at once
 /// lose count, and nothing else.
+#[doc = channel_core::promises!(A3)]
 #[derive(Debug, Default)]
 pub struct Turn(AtomicU32);
 

@@ -53,7 +53,7 @@ impl dyn Channel {
 ///
 /// # Conditions
 /// `IN` and `OUT` are those of [`Channel::readiness`]: bytes held in any layer count. A watch for them is *the* reader or *the* writer of
-/// the channel's handlers \[G3\]: with a handler, a task or another such watch in that direction it cannot be attached. Watches for
+/// the channel's handlers [[G3]]: with a handler, a task or another such watch in that direction it cannot be attached. Watches for
 /// `HUP` and `ERR` alone stand beside anything, and any number of them. Those two are what poll(2) says of the descriptors of
 /// the lowest channel, told each time they appear, and only to those who asked; channels without such descriptors (memory,
 /// files) have none.
@@ -78,6 +78,7 @@ impl dyn Channel {
 /// drop(guard);
 /// # Ok::<(), channel_core::Error>(())
 /// ```
+#[doc = channel_core::promises!(G3)]
 #[must_use = "a watch does nothing until it is attached to a loop"]
 pub struct Watch {
     channel: Weak<dyn Channel>,
@@ -111,15 +112,16 @@ impl Watch {
 
     /// Attaches it to `context`, whose thread calls `callback` with those conditions asked for that are the case, one call at a
     /// time, until that says [`ControlFlow::Break`], the returned guard is dropped, or the channel is closed. Then `callback` is
-    /// dropped, with what it captured. \[G1\] \[G2\]
+    /// dropped, with what it captured. [[G1]] [[G2]]
     ///
-    /// It is level-triggered for `IN` and `OUT`, as a handler is \[H1\]: one that returns without calling the channel does not make its
+    /// It is level-triggered for `IN` and `OUT`, as a handler is [[H1]]: one that returns without calling the channel does not make its
     /// loop spin. A callback that panics has ended its watch.
     ///
     /// # Errors
     /// [`Busy`](ErrorKind::Busy) for `IN` or `OUT` where there is a handler, a task or another watch in that direction;
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a watch without conditions; [`Closed`](ErrorKind::Closed) for a channel that was closed,
     /// or kept weakly and has gone; what setting a handler fails with. `callback` is dropped.
+    #[doc = channel_core::promises!(G1 G2 H1)]
     pub fn attach(
         self,
         context: Arc<dyn AioContext>,
