@@ -9,6 +9,9 @@ use rustls::{CipherSuite, ProtocolVersion, SupportedProtocolVersion};
 use crate::fault;
 
 /// The library that does the cryptography; each is a feature of this crate. Always named, never a process-wide default.
+///
+/// With neither feature there is none to name: [`client_with_config`](crate::TlsChannel::client_with_config) and
+/// [`server_with_config`](crate::TlsChannel::server_with_config) take any other in a ready-made configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Provider {
