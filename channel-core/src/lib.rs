@@ -29,6 +29,9 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("these channels are made of Linux's epoll(7), eventfd(2) and MSG_DONTWAIT: they run on Linux alone");
+
 // `promises!` links to the contract by the crate's name.
 extern crate self as channel_core;
 
