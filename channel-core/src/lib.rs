@@ -43,6 +43,7 @@ mod channel;
 pub mod contract;
 mod counted;
 mod error;
+mod event_fd;
 mod ext;
 mod flags;
 mod given_back;

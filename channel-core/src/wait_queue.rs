@@ -10,12 +10,13 @@ use loom::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU32, Ordering, fence},
 };
-use rustix::event::{EventfdFlags, eventfd};
 #[cfg(not(loom))]
 use std::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU32, Ordering, fence},
 };
+
+use crate::event_fd;
 
 bitflags! {
     /// What a call left that a thread may sleep through, for it shows on no descriptor.
@@ -66,7 +67,8 @@ pub struct Ticket {
 
 impl Ticket {
     /// The place of one who wants to hear of `news`: a leaf's reader of [`READ`](News::READ), its writer of [`WRITE`](News::WRITE), and a
-    /// reader of a layer that holds output of [`UNSENT`](News::UNSENT), too, unless the answer waits for room already \[Q2\].
+    /// reader of a layer that holds output of [`UNSENT`](News::UNSENT), too, unless the answer waits for room already [[Q2]].
+    #[doc = channel_core::promises!(Q2)]
     #[must_use]
     pub fn heeding(self, news: News) -> Self {
         Self { heeds: news, ..self }
@@ -165,7 +167,7 @@ impl Bell {
         // A thread that is ending has none of its own any more.
         let bell = BELL.try_with(Arc::clone).unwrap_or_default();
         if bell.fd.get().is_none() {
-            if let Ok(fd) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) {
+            if let Ok(fd) = event_fd::new(false) {
                 let _ = bell.fd.set(fd); // nobody else sets it
             }
         }
@@ -175,7 +177,7 @@ impl Bell {
     fn quiet(&self) {
         if self.rung.swap(false, StdOrdering::AcqRel) {
             if let Some(fd) = self.fd.get() {
-                let _ = rustix::io::read(fd, &mut [0; 8]); // it never waits
+                event_fd::lower(fd);
             }
         }
     }
@@ -198,8 +200,7 @@ impl Rings for Arc<Bell> {
             return;
         }
         if let Some(fd) = self.fd.get() {
-            // Counts one at most, so that it never waits; nothing else can fail on an eventfd we own.
-            let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
+            event_fd::raise(fd);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What of the rest the upper room uses that is not public, the constructor `Error::timed_out` apart.
-const PRIVATE: [&str; 2] = ["blocking::Within", "blocking::limit_of"];
+const PRIVATE: [&str; 3] = ["blocking::Within", "blocking::limit_of", "event_fd"];
 
 /// Each file of the sources, by its path below them, without comments and its own tests.
 fn sources() -> Vec<(PathBuf, String)> {

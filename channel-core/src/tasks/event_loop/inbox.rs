@@ -9,11 +9,11 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use async_task::Runnable;
-use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::event::Timespec;
 
 use super::timers::Timers;
 use super::{Panics, TimerId, failed};
-use crate::Result;
+use crate::{Result, event_fd};
 
 /// What is left for the loop. Tasks and their wakers hold it, and not the loop itself.
 pub(super) struct Inbox {
@@ -59,7 +59,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Inbox {
     pub(super) fn new() -> Result<Self> {
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|errno| failed(errno, "new"))?;
+        let wake = event_fd::new(false).map_err(|errno| failed(errno, "new"))?;
         Ok(Self { state: Mutex::default(), wake })
     }
 
@@ -125,8 +125,7 @@ impl Inbox {
     fn rouse(&self, mut state: MutexGuard<'_, State>) {
         if mem::take(&mut state.asleep) {
             drop(state);
-            // A counter that is full has not been seen yet, and nothing else can fail on an eventfd of our own.
-            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+            event_fd::raise(&self.wake);
         }
     }
 
