@@ -51,7 +51,7 @@ pub struct Ends {
     /// Opens the end that sends.
     pub sender: Opening<dyn Sender>,
     /// Opens the end that receives.
-    pub receiver: Opening<dyn Receiver>,
+    pub receiver: Opening<dyn Talker>,
 }
 
 /// A connected pair as `options` says, not yet opened.
@@ -64,7 +64,7 @@ pub fn connect(options: &Options) -> Result<Ends, Failure> {
         Sends::Client => (client, server),
         Sends::Server => (server, client),
     };
-    Ok(Ends { sender: Box::new(|| sends.into_sender()), receiver: Box::new(|| receives.into_receiver()) })
+    Ok(Ends { sender: Box::new(|| sends.into_sender()), receiver: Box::new(|| receives.into_talker()) })
 }
 
 /// A connected pair of which both ends talk, client first, not yet opened.
@@ -97,10 +97,6 @@ impl End {
             Peer::Tungstenite => Box::new(tungstenite::Messages::new(self.into_websocket()?, mode)),
             Peer::Project => Box::new(project::Stacked::sending(self.into_channel()?, mode, reader)?),
         })
-    }
-
-    fn into_receiver(self) -> Result<Box<dyn Receiver>, Failure> {
-        Ok(self.into_talker()?)
     }
 
     fn into_talker(self) -> Result<Box<dyn Talker>, Failure> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::options::Options;
-use super::peers::{self, Ends, Receiver, Sender};
+use super::peers::{self, Ends, Sender, Talker};
 use super::threads::{Cores, pin_to, thread_cpu};
 use crate::Failure;
 use crate::content::{self, Checker};
@@ -139,7 +139,7 @@ fn send(sender: &mut dyn Sender, size: usize, phase: &Phase) -> Result<(Window, 
     Ok((window, offset))
 }
 
-fn receive(receiver: &mut dyn Receiver, phase: &Phase) -> Result<(Window, u64), Failure> {
+fn receive(receiver: &mut dyn Talker, phase: &Phase) -> Result<(Window, u64), Failure> {
     let mut window = Window::default();
     let mut checker = Checker::default();
     while receiver.receive(&mut checker)? {
