@@ -4,6 +4,7 @@
 //! * [`set_passing`] asks the kernel for such messages.
 //!
 //! What rustix has is used from there.
+#![cfg(target_os = "linux")] // elsewhere there is nothing here, and channel-core says why
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod control;
