@@ -1,4 +1,5 @@
 //! A TLS channel over a memory pair keeps every promise, in either role and version.
+#![cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 
 mod common;
 

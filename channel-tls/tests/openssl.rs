@@ -1,5 +1,6 @@
 //! OpenSSL's command-line client and server as the other end, over TCP on loopback. Skipped, and said so, where `openssl` is
 //! not installed.
+#![cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 
 mod common;
 
@@ -11,8 +12,8 @@ use std::thread;
 use channel_core::{Channel, ChannelExt, Limits};
 use channel_socket::{SocketAddress, SocketChannel, SocketListener};
 use channel_tls::rustls::ProtocolVersion;
-use channel_tls::{Provider, ServerCredentials, TlsChannel};
-use common::{Authority, NAME, VERSIONS};
+use channel_tls::{ServerCredentials, TlsChannel};
+use common::{Authority, NAME, PROVIDER, VERSIONS};
 
 const AMOUNT: usize = 1024 * 1024 + 77;
 
@@ -105,7 +106,7 @@ fn a_server_exchanges_data_with_openssl_s_client() {
     for version in VERSIONS {
         let authority = Authority::new();
         let (chain, key) = authority.issue_pem(NAME);
-        let credentials = ServerCredentials::builder(Provider::AwsLcRs)
+        let credentials = ServerCredentials::builder(PROVIDER)
             .identity_pem(chain.as_bytes(), key.as_bytes())
             .unwrap()
             .build()

@@ -1,4 +1,5 @@
 //! TLS over a memory pair, with rustls' own stream as the peer, and with ourselves.
+#![cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 
 mod common;
 

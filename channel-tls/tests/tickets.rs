@@ -1,4 +1,5 @@
 //! A server's tickets, which wait for no one and yet are not kept back; and what a client loses to them: nothing.
+#![cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 
 mod common;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use channel_core::ErrorKind;
-use rustls::crypto::{CipherSuiteCommon, CryptoProvider, aws_lc_rs};
+use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedCipherSuite, Tls12CipherSuite};
 
 use super::common::{Authority, buffered_server, pattern};
@@ -12,7 +12,7 @@ use super::end::{Ours, heard_by, records, said_by, settle, to_peer};
 
 /// A TLS 1.2 client whose keys protect `most` records, the last one of its handshake among them.
 fn client(authority: &Authority, most: u64) -> Arc<ClientConfig> {
-    let mut provider: CryptoProvider = aws_lc_rs::default_provider();
+    let mut provider = CryptoProvider::clone(authority.client(ProtocolVersion::TLSv1_2).crypto_provider());
     provider.cipher_suites.retain_mut(|suite| {
         let SupportedCipherSuite::Tls12(known) = *suite else { return false };
         let common = CipherSuiteCommon {

@@ -5,10 +5,10 @@ use std::error::Error as _;
 use channel_core::{Error, ErrorKind};
 use rustls::{AlertDescription, CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
 
-use super::common::{Authority, NAME, VERSIONS, buffered_client, buffered_server};
+use super::common::{Authority, NAME, PROVIDER, VERSIONS, buffered_client, buffered_server};
 use super::end::{Ours, from_peer, to_peer};
 use crate::handshake::TlsHandshake;
-use crate::{ClientCredentials, Provider, ServerCredentials};
+use crate::{ClientCredentials, ServerCredentials};
 
 /// How a handshake of our client with a buffered server fails: our error, and the alert the server got.
 fn client_refuses(mut ours: Ours, server: std::sync::Arc<ServerConfig>) -> (Error, AlertDescription) {
@@ -58,7 +58,7 @@ fn a_server_of_an_unknown_authority_is_refused() {
 fn an_expired_certificate_is_refused() {
     let authority = Authority::new();
     let (chain, key) = authority.issue_expired(NAME);
-    let server = ServerCredentials::builder(Provider::AwsLcRs).identity(chain, key).build().unwrap().config();
+    let server = ServerCredentials::builder(PROVIDER).identity(chain, key).build().unwrap().config();
     let (error, alert) = client_refuses(Ours::client(authority.client(ProtocolVersion::TLSv1_3)), server);
     assert_not_authentic(&error);
     assert_eq!(alert, AlertDescription::CertificateExpired);
@@ -111,7 +111,7 @@ fn a_server_that_demands_certificates_knows_the_client_that_has_one() {
 fn a_client_that_refuses_our_certificate_is_an_authentication_error_at_the_server() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let (chain, key) = ours.issue_expired(NAME);
-    let server = ServerCredentials::builder(Provider::AwsLcRs).identity(chain, key).build().unwrap();
+    let server = ServerCredentials::builder(PROVIDER).identity(chain, key).build().unwrap();
     let mut client = buffered_client(theirs.client(ProtocolVersion::TLSv1_3));
     let mut server = Ours::server(&server.config());
     let hello = from_peer(&mut client);
@@ -156,13 +156,13 @@ fn credentials_that_cannot_work_are_invalid_input() {
     let authority = Authority::new();
     let (chain, _) = authority.issue(NAME);
     let (_, other_key) = authority.issue(NAME);
-    let client = || ClientCredentials::builder(Provider::AwsLcRs);
+    let client = || ClientCredentials::builder(PROVIDER);
     let errors = [
         client().build().unwrap_err(),
         client().roots_pem(b"no certificate in here").unwrap_err(),
         client().identity_pem(authority.root_pem.as_bytes(), b"no key in here").unwrap_err(),
-        ServerCredentials::builder(Provider::AwsLcRs).build().unwrap_err(),
-        ServerCredentials::builder(Provider::AwsLcRs).identity(chain, other_key).build().unwrap_err(),
+        ServerCredentials::builder(PROVIDER).build().unwrap_err(),
+        ServerCredentials::builder(PROVIDER).identity(chain, other_key).build().unwrap_err(),
         authority.client_builder().versions(&[ProtocolVersion::SSLv3]).build().unwrap_err(),
         authority.client_builder().cipher_suites(&[CipherSuite::TLS_NULL_WITH_NULL_NULL]).build().unwrap_err(),
         authority.client_builder().cipher_suites(&[]).build().unwrap_err(),
@@ -187,7 +187,7 @@ fn one_cipher_suite_is_enough_and_picks_its_version() {
 fn debug_output_shows_no_keys() {
     let authority = Authority::new();
     let (chain, key) = authority.issue_pem(NAME);
-    let builder = ServerCredentials::builder(Provider::AwsLcRs).identity_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+    let builder = ServerCredentials::builder(PROVIDER).identity_pem(chain.as_bytes(), key.as_bytes()).unwrap();
     assert_eq!(format!("{builder:?}"), "ServerCredentialsBuilder { .. }");
     assert_eq!(format!("{:?}", builder.build().unwrap()), "ServerCredentials { .. }");
 }

@@ -10,6 +10,12 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose
 
 pub const NAME: &str = "peer.example";
 
+/// One that was compiled in.
+#[cfg(feature = "aws-lc-rs")]
+pub const PROVIDER: Provider = Provider::AwsLcRs;
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+pub const PROVIDER: Provider = Provider::Ring;
+
 /// A CA of one test.
 pub struct Authority {
     pub root: CertificateDer<'static>,
@@ -63,12 +69,12 @@ impl Authority {
     }
 
     pub fn client_builder(&self) -> ClientCredentialsBuilder {
-        ClientCredentials::builder(Provider::AwsLcRs).roots([self.root.clone()])
+        ClientCredentials::builder(PROVIDER).roots([self.root.clone()])
     }
 
     pub fn server_builder(&self) -> ServerCredentialsBuilder {
         let (chain, key) = self.issue(NAME);
-        ServerCredentials::builder(Provider::AwsLcRs).identity(chain, key)
+        ServerCredentials::builder(PROVIDER).identity(chain, key)
     }
 
     pub fn client(&self, version: ProtocolVersion) -> Arc<ClientConfig> {
