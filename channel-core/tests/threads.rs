@@ -17,7 +17,7 @@ fn channels_and_what_they_hand_out_may_cross_threads() {
     send_sync::<Layers<'_>>();
     send_sync::<Error>();
     send_sync::<ErrorKind>();
-    send_sync::<FromFdError>();
+    send_sync::<GivenBack<Box<dyn Channel>>>();
     send_sync::<Features>();
     send_sync::<ReadFlags>();
     send_sync::<WriteFlags>();

@@ -27,9 +27,12 @@ impl Flip {
 }
 
 /// Flips the lowest bit of the byte `at`, counted from 0, of what is written.
-pub(crate) fn flip_bit_at(inner: Box<dyn Channel>, at: u64, limits: Limits) -> (Box<dyn Channel>, Flip) {
+///
+/// # Errors
+/// What `inner` says against a layer over it.
+pub(crate) fn flip_bit_at(inner: Box<dyn Channel>, at: u64, limits: Limits) -> Result<(Box<dyn Channel>, Flip)> {
     let flip = Flip { at, gone: Arc::default() };
-    (Box::new(Layered::open("damage", inner, Untouched, flip.clone(), limits)), flip)
+    Ok((Box::new(Layered::open("damage", inner, Untouched, flip.clone(), limits)?), flip))
 }
 
 /// What is read.

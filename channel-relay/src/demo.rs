@@ -84,7 +84,7 @@ impl Demo {
     fn connect(&self) -> Result<Wire, SetUpError> {
         let (trust, identity) = certificate::throw_away()?;
         let (near, far) = self.transport.connect()?;
-        let (near, flip) = self.below_client(near);
+        let (near, flip) = self.below_client(near)?;
 
         let name = certificate::SERVER_NAME;
         let options = ClientOptions::new(name).subprotocols(["binary"]);
@@ -99,13 +99,13 @@ impl Demo {
     }
 
     /// What the client's stack stands on: the socket, or what damages its output.
-    fn below_client(&self, socket: SocketChannel) -> (Box<dyn Channel>, Option<Flip>) {
+    fn below_client(&self, socket: SocketChannel) -> Result<(Box<dyn Channel>, Option<Flip>), SetUpError> {
         let socket = Box::new(socket);
         let Some(at) = self.corrupt_at else {
-            return (socket, None);
+            return Ok((socket, None));
         };
-        let (damaging, flip) = damage::flip_bit_at(socket, at, self.limits.clone());
-        (damaging, Some(flip))
+        let (damaging, flip) = damage::flip_bit_at(socket, at, self.limits.clone())?;
+        Ok((damaging, Some(flip)))
     }
 }
 
