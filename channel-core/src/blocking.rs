@@ -12,23 +12,18 @@ use crate::{Channel, Direction, Error, ErrorKind, Readiness, Result};
 /// Each channel has one. Blocking is a flag of the channel that was entered, never of a descriptor, which others may
 /// share; channels start out blocking, and without timeouts.
 ///
-/// # A leaf of your own
-/// It has a `Mode` and an [`FdHandlers`](crate::FdHandlers) as fields, its descriptor does not block, and
+/// A [`LeafChannel`](crate::leaf::LeafChannel) and a layer have theirs. It is for who implements [`Channel`] by hand, a wrapper say that does
+/// its own waiting, and for what is no channel and has handlers all the same, such as a listener:
 ///
-/// * [`mode_methods!`](crate::mode_methods) implements what sets and tells mode and timeouts;
-/// * `readv_full` and `writev_full` begin with [`check_read`](crate::check_read) or [`check_write`](crate::check_write), return 0 at once
-///   where there is nothing to move, and make the system call inside [`run`](Self::run);
-/// * their errors say [`during("read")`](Error::during) or `"write"`, and then the result goes to
-///   [`FdHandlers::called`](crate::FdHandlers::called);
-/// * `with_read_buf`, if there is one, calls [`note`](Self::note) and `called` itself, for it never waits; `flush` and `close_write` need neither
-///   where they never wait, and use `run` where they do;
+/// * `readv_full` and `writev_full` refuse what [`features`](Channel::features) lacks, return 0 at once where there is nothing to move, and make
+///   their attempt inside [`run`](Self::run); their errors say [`during("read")`](Error::during) or `"write"`;
+/// * `with_read_buf`, if there is one, calls [`note`](Self::note) itself, for it never waits; `flush` and `close_write` need neither where they
+///   never wait, and use `run` where they do;
 /// * `readiness` passes its answer through [`limited`](Self::limited), unless it is [`Ready`](Readiness::Ready) anyway;
-/// * `set_aio_fd_handler` is [`FdHandlers::change`](crate::FdHandlers::change), which begins the time of a direction;
-///   one that has a handshake calls [`begin`](Self::begin) when that is over;
-/// * `close` ends with [`FdHandlers::clear`](crate::FdHandlers::clear), outside of all locks, and uses [`run_close`](Self::run_close) if it may
-///   have to wait.
+/// * one that has a handshake calls [`begin`](Self::begin) when that is over, and whoever sets a handler when that is set;
+/// * `close` uses [`run_close`](Self::run_close) if it may have to wait.
 ///
-/// A protocol over another channel is less work: see [`engine`](crate::engine). The suite of `channel-testkit` tests either.
+/// A leaf is less work, see [`leaf`](crate::leaf), and so is a protocol over another channel, see [`engine`](crate::engine).
 #[derive(Debug, Default)]
 pub struct Mode {
     non_blocking: AtomicBool,

@@ -290,177 +290,238 @@ pub trait Channel: Debug + Send + Sync + 'static {
     fn as_any(&self) -> &dyn Any;
 }
 
-/// Implements [`Channel`] for a type by passing every method on to another channel, given as an expression of `self`.
+/// Implements [`Channel`] for a type by passing every method on to another channel, given as an expression of `self`, but for those
+/// that are written out behind it. `as_any` is the type's own.
 ///
-/// For newtypes around [`Layered`](crate::Layered). `as_any` is the outer type's own, and so is
-/// `describe_layer` where one is given: `forward_channel!(T => |self| &self.inner, describe_layer => self.line())`.
+/// For newtypes around [`Layered`](crate::Layered) or a [`LeafChannel`](crate::leaf::LeafChannel), and for channels that change something
+/// about another.
 ///
 /// ```
 /// # use channel_core::{Channel, MemoryChannel};
 /// #[derive(Debug)]
 /// struct Named(MemoryChannel);
 /// channel_core::forward_channel!(Named => |self| &self.0);
+///
+/// #[derive(Debug)]
+/// struct Uncorked(Box<dyn Channel>);
+/// channel_core::forward_channel!(Uncorked => |self| &*self.0;
+///     fn set_cork(&self, _: bool) {}
+///     fn describe_layer(&self) -> String {
+///         format!("{}, never corked", self.0.describe_layer())
+///     }
+/// );
 /// ```
 #[macro_export]
 macro_rules! forward_channel {
-    ($type:ty => |$this:ident| $inner:expr) => {
-        $crate::forward_channel!($type => |$this| $inner, describe_layer => $crate::Channel::describe_layer($inner));
-    };
-    ($type:ty => |$this:ident| $inner:expr, describe_layer => $describe:expr) => {
+    ($type:ty => |$this:ident| $inner:expr $(;
+        $($(#[$attribute:meta])* fn $name:ident $arguments:tt $(-> $result:ty)? $body:block)*
+    )?) => {
         impl $crate::Channel for $type {
-            $crate::forward_methods!(|$this| $inner);
-            fn describe_layer(&$this) -> ::std::string::String {
-                $describe
-            }
-            fn as_any(&self) -> &dyn ::std::any::Any {
-                self
-            }
+            $($($(#[$attribute])* fn $name $arguments $(-> $result)? $body)*)?
+            $crate::__unless! { [$($($name)*)?] as_any { fn as_any(&self) -> &dyn ::std::any::Any { self } } }
+            $crate::__forward_methods! { [as_any $($($name)*)?] |$this| $inner }
         }
     };
 }
 
-/// The methods of [`Channel`](crate::Channel), all but `describe_layer` and `as_any`, passed on; what [`forward_channel!`] is made of.
+/// The methods of [`Channel`](crate::Channel) passed on, all but those named; what [`forward_channel!`] is made of.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! forward_methods {
-    (|$this:ident| $inner:expr) => {
-        fn layer(&$this) -> &'static str {
-            $crate::Channel::layer($inner)
-        }
-        fn name(&$this) -> ::std::option::Option<::std::sync::Arc<str>> {
-            $crate::Channel::name($inner)
-        }
-        fn set_name(&$this, name: &str) {
-            $crate::Channel::set_name($inner, name);
-        }
-        fn features(&$this) -> $crate::Features {
-            $crate::Channel::features($inner)
-        }
-        fn why_not(&$this, feature: $crate::Features) -> ::std::option::Option<::std::string::String> {
-            $crate::Channel::why_not($inner, feature)
-        }
-        fn readv_full(
-            &$this,
-            bufs: &mut [::std::io::IoSliceMut<'_>],
-            fds: ::std::option::Option<&mut ::std::vec::Vec<::std::os::fd::OwnedFd>>,
-            flags: $crate::ReadFlags,
-        ) -> $crate::Result<usize> {
-            $crate::Channel::readv_full($inner, bufs, fds, flags)
-        }
-        fn writev_full(
-            &$this,
-            bufs: &[::std::io::IoSlice<'_>],
-            fds: &[::std::os::fd::BorrowedFd<'_>],
-            flags: $crate::WriteFlags,
-        ) -> $crate::Result<usize> {
-            $crate::Channel::writev_full($inner, bufs, fds, flags)
-        }
-        fn flush(&$this) -> $crate::Result<()> {
-            $crate::Channel::flush($inner)
-        }
-        fn set_blocking(&$this, blocking: bool) {
-            $crate::Channel::set_blocking($inner, blocking);
-        }
-        fn set_read_timeout(&$this, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
-            $crate::Channel::set_read_timeout($inner, timeout)
-        }
-        fn read_timeout(&$this) -> ::std::option::Option<::std::time::Duration> {
-            $crate::Channel::read_timeout($inner)
-        }
-        fn set_write_timeout(&$this, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
-            $crate::Channel::set_write_timeout($inner, timeout)
-        }
-        fn write_timeout(&$this) -> ::std::option::Option<::std::time::Duration> {
-            $crate::Channel::write_timeout($inner)
-        }
-        fn take_over(&$this) {
-            $crate::Channel::take_over($inner);
-        }
-        fn set_delay(&$this, delay: bool) {
-            $crate::Channel::set_delay($inner, delay);
-        }
-        fn set_cork(&$this, cork: bool) {
-            $crate::Channel::set_cork($inner, cork);
-        }
-        fn close_write(&$this) -> $crate::Result<()> {
-            $crate::Channel::close_write($inner)
-        }
-        fn shutdown(&$this, how: $crate::Shutdown) -> $crate::Result<()> {
-            $crate::Channel::shutdown($inner, how)
-        }
-        fn close(&$this) -> $crate::Result<()> {
-            $crate::Channel::close($inner)
-        }
-        fn close_by(&$this, deadline: ::std::time::Instant) -> $crate::Result<()> {
-            $crate::Channel::close_by($inner, deadline)
-        }
-        fn seek(&$this, position: ::std::io::SeekFrom) -> $crate::Result<u64> {
-            $crate::Channel::seek($inner, position)
-        }
-        fn readiness(&$this, direction: $crate::Direction) -> $crate::Readiness {
-            $crate::Channel::readiness($inner, direction)
-        }
-        fn set_aio_fd_handler(
-            &$this,
-            read: $crate::AioChange,
-            write: $crate::AioChange,
-        ) -> $crate::Result<$crate::Removed> {
-            $crate::Channel::set_aio_fd_handler($inner, read, write)
-        }
-        fn handshake(&$this) -> $crate::Result<()> {
-            $crate::Channel::handshake($inner)
-        }
-        fn with_read_buf(&$this, take: &mut dyn ::std::ops::FnMut(&[u8]) -> usize) -> $crate::Result<usize> {
-            $crate::Channel::with_read_buf($inner, take)
-        }
-        fn next_layer(&$this) -> ::std::option::Option<&dyn $crate::Channel> {
-            $crate::Channel::next_layer($inner)
-        }
+macro_rules! __forward_methods {
+    ($own:tt |$this:ident| $inner:expr) => {
+        $crate::__unless! { $own layer {
+            fn layer(&$this) -> &'static str {
+                $crate::Channel::layer($inner)
+            }
+        } }
+        $crate::__unless! { $own name {
+            fn name(&$this) -> ::std::option::Option<::std::sync::Arc<str>> {
+                $crate::Channel::name($inner)
+            }
+        } }
+        $crate::__unless! { $own set_name {
+            fn set_name(&$this, name: &str) {
+                $crate::Channel::set_name($inner, name);
+            }
+        } }
+        $crate::__unless! { $own features {
+            fn features(&$this) -> $crate::Features {
+                $crate::Channel::features($inner)
+            }
+        } }
+        $crate::__unless! { $own why_not {
+            fn why_not(&$this, feature: $crate::Features) -> ::std::option::Option<::std::string::String> {
+                $crate::Channel::why_not($inner, feature)
+            }
+        } }
+        $crate::__unless! { $own describe_layer {
+            fn describe_layer(&$this) -> ::std::string::String {
+                $crate::Channel::describe_layer($inner)
+            }
+        } }
+        $crate::__unless! { $own readv_full {
+            fn readv_full(
+                &$this,
+                bufs: &mut [::std::io::IoSliceMut<'_>],
+                fds: ::std::option::Option<&mut ::std::vec::Vec<::std::os::fd::OwnedFd>>,
+                flags: $crate::ReadFlags,
+            ) -> $crate::Result<usize> {
+                $crate::Channel::readv_full($inner, bufs, fds, flags)
+            }
+        } }
+        $crate::__unless! { $own writev_full {
+            fn writev_full(
+                &$this,
+                bufs: &[::std::io::IoSlice<'_>],
+                fds: &[::std::os::fd::BorrowedFd<'_>],
+                flags: $crate::WriteFlags,
+            ) -> $crate::Result<usize> {
+                $crate::Channel::writev_full($inner, bufs, fds, flags)
+            }
+        } }
+        $crate::__unless! { $own flush {
+            fn flush(&$this) -> $crate::Result<()> {
+                $crate::Channel::flush($inner)
+            }
+        } }
+        $crate::__unless! { $own set_blocking {
+            fn set_blocking(&$this, blocking: bool) {
+                $crate::Channel::set_blocking($inner, blocking);
+            }
+        } }
+        $crate::__unless! { $own set_read_timeout {
+            fn set_read_timeout(&$this, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
+                $crate::Channel::set_read_timeout($inner, timeout)
+            }
+        } }
+        $crate::__unless! { $own read_timeout {
+            fn read_timeout(&$this) -> ::std::option::Option<::std::time::Duration> {
+                $crate::Channel::read_timeout($inner)
+            }
+        } }
+        $crate::__unless! { $own set_write_timeout {
+            fn set_write_timeout(&$this, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
+                $crate::Channel::set_write_timeout($inner, timeout)
+            }
+        } }
+        $crate::__unless! { $own write_timeout {
+            fn write_timeout(&$this) -> ::std::option::Option<::std::time::Duration> {
+                $crate::Channel::write_timeout($inner)
+            }
+        } }
+        $crate::__unless! { $own take_over {
+            fn take_over(&$this) {
+                $crate::Channel::take_over($inner);
+            }
+        } }
+        $crate::__unless! { $own set_delay {
+            fn set_delay(&$this, delay: bool) {
+                $crate::Channel::set_delay($inner, delay);
+            }
+        } }
+        $crate::__unless! { $own set_cork {
+            fn set_cork(&$this, cork: bool) {
+                $crate::Channel::set_cork($inner, cork);
+            }
+        } }
+        $crate::__unless! { $own close_write {
+            fn close_write(&$this) -> $crate::Result<()> {
+                $crate::Channel::close_write($inner)
+            }
+        } }
+        $crate::__unless! { $own shutdown {
+            fn shutdown(&$this, how: $crate::Shutdown) -> $crate::Result<()> {
+                $crate::Channel::shutdown($inner, how)
+            }
+        } }
+        $crate::__unless! { $own close {
+            fn close(&$this) -> $crate::Result<()> {
+                $crate::Channel::close($inner)
+            }
+        } }
+        $crate::__unless! { $own close_by {
+            fn close_by(&$this, deadline: ::std::time::Instant) -> $crate::Result<()> {
+                $crate::Channel::close_by($inner, deadline)
+            }
+        } }
+        $crate::__unless! { $own seek {
+            fn seek(&$this, position: ::std::io::SeekFrom) -> $crate::Result<u64> {
+                $crate::Channel::seek($inner, position)
+            }
+        } }
+        $crate::__unless! { $own readiness {
+            fn readiness(&$this, direction: $crate::Direction) -> $crate::Readiness {
+                $crate::Channel::readiness($inner, direction)
+            }
+        } }
+        $crate::__unless! { $own set_aio_fd_handler {
+            fn set_aio_fd_handler(&$this, read: $crate::AioChange, write: $crate::AioChange) -> $crate::Result<$crate::Removed> {
+                $crate::Channel::set_aio_fd_handler($inner, read, write)
+            }
+        } }
+        $crate::__unless! { $own handshake {
+            fn handshake(&$this) -> $crate::Result<()> {
+                $crate::Channel::handshake($inner)
+            }
+        } }
+        $crate::__unless! { $own with_read_buf {
+            fn with_read_buf(&$this, take: &mut dyn ::std::ops::FnMut(&[u8]) -> usize) -> $crate::Result<usize> {
+                $crate::Channel::with_read_buf($inner, take)
+            }
+        } }
+        $crate::__unless! { $own next_layer {
+            fn next_layer(&$this) -> ::std::option::Option<&dyn $crate::Channel> {
+                $crate::Channel::next_layer($inner)
+            }
+        } }
+        $crate::__unless! { $own as_any {
+            fn as_any(&$this) -> &dyn ::std::any::Any {
+                $crate::Channel::as_any($inner)
+            }
+        } }
     };
 }
 
-/// The methods of [`Channel`](crate::Channel) that a leaf answers from its [`Mode`](crate::Mode) and its
-/// [`FdHandlers`](crate::FdHandlers), given as the names of its fields: whether calls wait, and how long they may take [[M1]] [[T1]] [[T2]].
-///
-/// Stands inside of `impl Channel for`: `channel_core::mode_methods!(mode, handlers);`. [`Mode`](crate::Mode) lists what is left to the leaf.
-#[doc = channel_core::promises!(M1 T1 T2)]
+/// The item, unless the method it is called for is among those named.
+#[doc(hidden)]
 #[macro_export]
-macro_rules! mode_methods {
-    ($mode:ident, $handlers:ident) => {
-        fn set_blocking(&self, blocking: bool) {
-            self.$handlers.set_blocking(&self.$mode, blocking);
-        }
-        fn set_read_timeout(&self, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
-            self.$handlers.set_timeout(self, &self.$mode, $crate::Direction::Read, timeout)
-        }
-        fn read_timeout(&self) -> ::std::option::Option<::std::time::Duration> {
-            self.$mode.timeout($crate::Direction::Read)
-        }
-        fn set_write_timeout(&self, timeout: ::std::option::Option<::std::time::Duration>) -> $crate::Result<()> {
-            self.$handlers.set_timeout(self, &self.$mode, $crate::Direction::Write, timeout)
-        }
-        fn write_timeout(&self) -> ::std::option::Option<::std::time::Duration> {
-            self.$mode.timeout($crate::Direction::Write)
-        }
-    };
+macro_rules! __unless {
+    ([layer $($more:ident)*] layer $item:tt) => {};
+    ([name $($more:ident)*] name $item:tt) => {};
+    ([set_name $($more:ident)*] set_name $item:tt) => {};
+    ([features $($more:ident)*] features $item:tt) => {};
+    ([why_not $($more:ident)*] why_not $item:tt) => {};
+    ([describe_layer $($more:ident)*] describe_layer $item:tt) => {};
+    ([readv_full $($more:ident)*] readv_full $item:tt) => {};
+    ([writev_full $($more:ident)*] writev_full $item:tt) => {};
+    ([flush $($more:ident)*] flush $item:tt) => {};
+    ([set_blocking $($more:ident)*] set_blocking $item:tt) => {};
+    ([set_read_timeout $($more:ident)*] set_read_timeout $item:tt) => {};
+    ([read_timeout $($more:ident)*] read_timeout $item:tt) => {};
+    ([set_write_timeout $($more:ident)*] set_write_timeout $item:tt) => {};
+    ([write_timeout $($more:ident)*] write_timeout $item:tt) => {};
+    ([take_over $($more:ident)*] take_over $item:tt) => {};
+    ([set_delay $($more:ident)*] set_delay $item:tt) => {};
+    ([set_cork $($more:ident)*] set_cork $item:tt) => {};
+    ([close_write $($more:ident)*] close_write $item:tt) => {};
+    ([shutdown $($more:ident)*] shutdown $item:tt) => {};
+    ([close $($more:ident)*] close $item:tt) => {};
+    ([close_by $($more:ident)*] close_by $item:tt) => {};
+    ([seek $($more:ident)*] seek $item:tt) => {};
+    ([readiness $($more:ident)*] readiness $item:tt) => {};
+    ([set_aio_fd_handler $($more:ident)*] set_aio_fd_handler $item:tt) => {};
+    ([handshake $($more:ident)*] handshake $item:tt) => {};
+    ([with_read_buf $($more:ident)*] with_read_buf $item:tt) => {};
+    ([next_layer $($more:ident)*] next_layer $item:tt) => {};
+    ([as_any $($more:ident)*] as_any $item:tt) => {};
+    ([$other:ident $($more:ident)*] $name:ident $item:tt) => { $crate::__unless! { [$($more)*] $name $item } };
+    ([] $name:ident { $($item:tt)* }) => { $($item)* };
 }
 
 impl<C: Channel + ?Sized> Channel for Box<C> {
-    crate::forward_methods!(|self| &**self);
-    fn describe_layer(&self) -> String {
-        (**self).describe_layer()
-    }
-    fn as_any(&self) -> &dyn Any {
-        (**self).as_any()
-    }
+    crate::__forward_methods! { [] |self| &**self }
 }
 
 impl<C: Channel + ?Sized> Channel for Arc<C> {
-    crate::forward_methods!(|self| &**self);
-    fn describe_layer(&self) -> String {
-        (**self).describe_layer()
-    }
-    fn as_any(&self) -> &dyn Any {
-        (**self).as_any()
-    }
+    crate::__forward_methods! { [] |self| &**self }
 }

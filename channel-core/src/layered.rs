@@ -46,9 +46,10 @@ use writing::Writer;
 
 pub use parts::Parts;
 
+use crate::refusal::{check, needed_to_read, needed_to_write};
 use crate::{
     AioChange, Channel, Direction, Error, Features, Limits, Mode, Name, OverError, ReadFlags, Readiness, Removed,
-    Result, Shutdown, WaitQueue, WriteFlags, check_read, check_write, layers,
+    Result, Shutdown, WaitQueue, WriteFlags, layers,
 };
 
 /// A protocol over another channel: [`Channel`] implemented once for every [`engine`].
@@ -167,6 +168,14 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         })
     }
 
+    /// Refuses what it never does \[D5\], and everything once it is closed \[S3\].
+    fn may(&self, operation: &'static str, needed: Features) -> Result<()> {
+        if self.core.facts.load().intersects(Facts::CLOSING | Facts::CLOSED) {
+            return Err(Error::closed(self, operation));
+        }
+        check(self, operation, needed)
+    }
+
     fn close_as_told(&self, deadline: Option<Instant>) -> Result<()> {
         let core = &self.core;
         core.mode.run_close(self, || core.enter("close", |call| core.try_close(call, deadline)))
@@ -246,7 +255,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
         flags: ReadFlags,
     ) -> Result<usize> {
         let core = &self.core;
-        check_read(self, fds.is_some(), flags)?;
+        self.may("read", needed_to_read(fds.is_some(), flags))?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
@@ -259,7 +268,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
 
     fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
         let core = &self.core;
-        check_write(self, !fds.is_empty(), flags)?;
+        self.may("write", needed_to_write(!fds.is_empty(), flags))?;
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
@@ -346,7 +355,7 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     }
 
     fn seek(&self, _: SeekFrom) -> Result<u64> {
-        Err(Error::unsupported(self, "seek", Features::SEEKABLE))
+        self.may("seek", Features::SEEKABLE).map(|()| 0) // no layer has a position
     }
 
     fn readiness(&self, direction: Direction) -> Readiness {

@@ -13,6 +13,7 @@
 //! * [`ChannelExt`] adds the conveniences: `read`, `write_all`, `wait`, descriptors, and so on.
 //! * [`Layered`] implements `Channel` once for every protocol: write an [`engine`] over byte slices and it supplies
 //!   locks, back-pressure, flush, cork, endings, readiness and handler forwarding.
+//! * [`leaf`] is what a channel with nothing below it is made of: say what it is, try once, and the kit makes a channel of it.
 //! * [`MemoryChannel`], [`BufferChannel`] and [`NullChannel`] need no file system and no network.
 //!
 //! ```
@@ -41,13 +42,13 @@ mod blocking;
 mod buffer;
 mod channel;
 pub mod contract;
-mod counted;
 mod error;
 mod event_fd;
 mod ext;
 mod flags;
 mod given_back;
 mod layered;
+pub mod leaf;
 mod limits;
 mod memory;
 mod name;
@@ -55,18 +56,16 @@ mod readiness;
 mod refusal;
 mod stack;
 mod tasks;
-mod vectored;
 mod wait_queue;
 
 pub use adapter::StdIo;
 pub use aio::{
-    AioChange, AioContext, AioHandler, Callback, Callee, Claim, Claimable, Claimant, FdHandlers, Registration, Removed,
-    Timer, TimerId,
+    AioChange, AioContext, AioHandler, Callback, Callee, Claim, Claimable, Claimant, Registration, Removed, Timer,
+    TimerId,
 };
-pub use blocking::Mode;
+pub(crate) use blocking::Mode;
 pub use buffer::Buffer;
 pub use channel::Channel;
-pub use counted::CountedFd;
 pub use error::{Error, ErrorKind, Result};
 pub use ext::ChannelExt;
 pub use flags::{Features, ReadFlags, WriteFlags};
@@ -74,9 +73,8 @@ pub use given_back::{FromFdError, GivenBack, OverError};
 pub use layered::{Layered, Parts, engine};
 pub use limits::Limits;
 pub use memory::{BufferChannel, MemoryChannel, NullChannel};
-pub use name::Name;
+pub(crate) use name::Name;
 pub use readiness::{Direction, Interest, Interests, Readiness};
-pub use refusal::{check_read, check_write};
 pub use stack::{Layers, describe, find_layer, layers, lowest_layer};
 pub use std::net::Shutdown;
 #[cfg(feature = "tokio")]
@@ -85,5 +83,4 @@ pub use tasks::{
     AioChannel, Attached, Condition, DetachError, Detached, EnteredContext, EventLoop, LoopHandle, Ready, Task, Turn,
     Watch, WatchGuard, current_context, enter_context,
 };
-pub use vectored::syscall_span;
 pub use wait_queue::{News, Ticket, WaitQueue};

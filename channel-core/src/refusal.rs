@@ -28,33 +28,24 @@ impl Error {
     }
 }
 
-/// Refuses a read that asks for what `channel` lacks: descriptors, if `wants_fds`, or a peek. What an implementation of
-/// [`Channel::readv_full`] begins with [[D5]].
-///
-/// # Errors
-/// [`Unsupported`](ErrorKind::Unsupported).
-#[doc = channel_core::promises!(D5)]
-pub fn check_read(channel: &dyn Channel, wants_fds: bool, flags: ReadFlags) -> Result<()> {
+/// What a read needs that asks for descriptors, if `wants_fds`, or a peek \[D5\].
+pub(crate) fn needed_to_read(wants_fds: bool, flags: ReadFlags) -> Features {
     let mut needed = Features::empty();
     needed.set(Features::FD_PASS, wants_fds);
     needed.set(Features::READ_MSG_PEEK, flags.contains(ReadFlags::MSG_PEEK));
-    check(channel, "read", needed)
+    needed
 }
 
-/// Refuses a write that asks for what `channel` lacks: descriptors, if `has_fds`, or no copy. What an implementation of
-/// [`Channel::writev_full`] begins with [[D5]].
-///
-/// # Errors
-/// [`Unsupported`](ErrorKind::Unsupported).
-#[doc = channel_core::promises!(D5)]
-pub fn check_write(channel: &dyn Channel, has_fds: bool, flags: WriteFlags) -> Result<()> {
+/// What a write needs that comes with descriptors, if `has_fds`, or asks for no copy \[D5\].
+pub(crate) fn needed_to_write(has_fds: bool, flags: WriteFlags) -> Features {
     let mut needed = Features::empty();
     needed.set(Features::FD_PASS, has_fds);
     needed.set(Features::WRITE_ZERO_COPY, flags.contains(WriteFlags::ZERO_COPY));
-    check(channel, "write", needed)
+    needed
 }
 
-fn check(channel: &dyn Channel, operation: &'static str, needed: Features) -> Result<()> {
+/// Refuses a call that needs what `channel` lacks \[D5\].
+pub(crate) fn check(channel: &dyn Channel, operation: &'static str, needed: Features) -> Result<()> {
     // Most calls need nothing special; only the others ask the channel.
     if needed.is_empty() {
         return Ok(());

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use channel_core::leaf::{FdHandlers, Mode};
 use channel_core::{
-    AioChange, AioContext, AioHandler, Callback, Channel, ChannelExt, Direction, Error, ErrorKind, FdHandlers,
-    Interest, MemoryChannel, Mode, Readiness, Registration, Result, TimerId,
+    AioChange, AioContext, AioHandler, Callback, Channel, ChannelExt, Direction, Error, ErrorKind, Interest,
+    MemoryChannel, Readiness, Registration, Result, TimerId,
 };
 use channel_testkit::recording::{Recorded, Recorder};
 use channel_testkit::watchdog;
@@ -49,7 +50,7 @@ fn a_handler_whose_direction_goes_on_after_an_error_is_put_back() {
     let polled: Option<Interest> = interests.iter().next().cloned();
     let (recorder, counts, handlers) = (Recorder::new(), Arc::<Counts>::default(), FdHandlers::default());
     let set = AioChange::Set(counting(&recorder, &counts, || ()));
-    handlers.change("leaf", &Mode::default(), |_| polled.clone(), set, AioChange::Keep).unwrap();
+    handlers.change("leaf", &Mode::default(), |_| polled.clone(), None, set, AioChange::Keep).unwrap();
     handlers.called(
         &Mode::default(),
         Direction::Read,
@@ -104,7 +105,7 @@ fn nothing_is_set_once_it_is_cleared_for_good() {
     handlers.clear();
     for change in [AioChange::Set, AioChange::Claim, AioChange::Hold] {
         let change = change(counting(&recorder, &counts, || ()));
-        let refused = handlers.change("leaf", &Mode::default(), |_| None, change, AioChange::Keep).unwrap_err();
+        let refused = handlers.change("leaf", &Mode::default(), |_| None, None, change, AioChange::Keep).unwrap_err();
         assert!(refused.is_closed(), "{refused:?}");
     }
     assert_eq!(Counts::of(&counts), [0, 3], "calls and drops of handlers that were refused");
@@ -164,7 +165,9 @@ fn due(context: Arc<dyn AioContext>, counts: &Arc<Counts>) -> (FdHandlers, (Memo
     let handler = AioHandler::new(context, move || {
         calls.calls.fetch_add(1, Ordering::SeqCst);
     });
-    handlers.change("leaf", &Mode::default(), |_| polled.clone(), AioChange::Set(handler), AioChange::Keep).unwrap();
+    handlers
+        .change("leaf", &Mode::default(), |_| polled.clone(), None, AioChange::Set(handler), AioChange::Keep)
+        .unwrap();
     (handlers, (near, far))
 }
 
@@ -250,9 +253,9 @@ fn where_one_of_two_handlers_is_refused_neither_is_set() {
             counts.calls.fetch_add(1, Ordering::SeqCst);
         }))
     };
-    handlers.change("leaf", &Mode::default(), polled, handler(), handler()).unwrap_err();
+    handlers.change("leaf", &Mode::default(), polled, None, handler(), handler()).unwrap_err();
     assert!(recorder.handlers().is_empty(), "the one that was not refused is on its loop");
-    handlers.change("leaf", &Mode::default(), polled, handler(), AioChange::Keep).unwrap();
+    handlers.change("leaf", &Mode::default(), polled, None, handler(), AioChange::Keep).unwrap();
     assert_eq!(recorder.handlers().len(), 1);
 }
 

@@ -13,9 +13,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use channel_core::engine::{Decoded, Decoder, Sink, Stopped};
+use channel_core::leaf::Mode;
 use channel_core::{
     AioChange, AioChannel, AioHandler, BufferChannel, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop,
-    Layered, Limits, MemoryChannel, Mode, ReadFlags, Readiness, Result,
+    Layered, Limits, MemoryChannel, ReadFlags, Readiness, Result,
 };
 use channel_testkit::watchdog;
 use odd::endless;

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use channel_core::{Channel, Error, ErrorKind};
+use channel_core::Error;
 use rustix::fs::{FileType, OFlags, fcntl_getfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
@@ -41,10 +41,4 @@ pub(crate) fn access(fd: &OwnedFd) -> rustix::io::Result<(bool, bool)> {
 /// Makes an adopted descriptor close-on-exec: its number is the channel's from now on.
 pub(crate) fn adopt(fd: &OwnedFd) -> rustix::io::Result<()> {
     fcntl_setfd(fd, FdFlags::CLOEXEC)
-}
-
-/// An error for a direction that a descriptor was not opened for.
-pub(crate) fn one_way(channel: &dyn Channel, operation: &'static str) -> Error {
-    let detail = if operation == "read" { "it was opened for writing only" } else { "it was opened for reading only" };
-    Error::new(ErrorKind::Unsupported, channel.layer(), detail).during(operation).on(channel.name())
 }

@@ -1,23 +1,21 @@
 //! A file with a position.
 
-use std::any::Any;
 use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use channel_core::leaf::{CountedFd, Leaf, LeafChannel};
 use channel_core::{
-    AioChange, Channel, CountedFd, Direction, Error, ErrorKind, FdHandlers, Features, FromFdError, Mode, Name,
-    ReadFlags, Readiness, Removed, Result, Shutdown, WriteFlags, check_read, check_write, syscall_span,
+    Direction, Error, ErrorKind, Features, FromFdError, Interest, ReadFlags, Result, WriteFlags, forward_channel,
 };
 use rustix::fs::{Dev, FileType, fstat, major, minor, seek, tell};
 use rustix::io::{Errno, readv, retry_on_intr, writev};
 
-use crate::failure::{access, adopt, io_error, one_way, wrong_type};
+use crate::failure::{access, adopt, io_error, wrong_type};
 
 /// A regular file, a block device, or a memory device such as `/dev/null`. (QEMU: `QIOChannelFile`.)
 ///
@@ -36,18 +34,7 @@ use crate::failure::{access, adopt, io_error, one_way, wrong_type};
 /// The kernel has the bytes, and other readers of the file see them. Use fdatasync(2) on [`file`](Self::file) where they must
 /// survive a loss of power; that also tells of errors which a network file system would only report on closing.
 #[derive(Debug)]
-pub struct FileChannel {
-    name: Name,
-    mode: Mode,
-    fd: CountedFd,
-    path: Option<String>,
-    readable: bool,
-    writable: bool,
-    seekable: bool,
-    read_ended: AtomicBool,
-    write_ended: AtomicBool,
-    handlers: FdHandlers,
-}
+pub struct FileChannel(LeafChannel<OpenFile>);
 
 /// The major number of the memory devices (Linux' `Documentation/admin-guide/devices.txt`).
 const MEMORY_DEVICES: u32 = 1;
@@ -82,7 +69,7 @@ impl FileChannel {
         }
         let fd = options.open(path).map_err(|error| about(Unfit::Os(error)))?.into();
         let access = examine(&fd).map_err(about)?;
-        Ok(Self { path: Some(path.display().to_string()), ..Self::over(fd, access) })
+        Ok(Self::over(fd, access, Some(path)))
     }
 
     /// A channel over an open file.
@@ -100,40 +87,29 @@ impl FileChannel {
     /// the caller keeps the descriptor.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, FromFdError> {
         match examine(&fd) {
-            Ok(access) => Ok(Self::over(fd, access)),
+            Ok(access) => Ok(Self::over(fd, access, None)),
             Err(unfit) => Err(FromFdError::new(fd, unfit.into_error(None).during("from_fd"))),
         }
     }
 
-    fn over(fd: OwnedFd, (readable, writable): (bool, bool)) -> Self {
-        Self {
-            name: Name::default(),
-            mode: Mode::default(),
-            path: None,
+    fn over(fd: OwnedFd, (readable, writable): (bool, bool), path: Option<&Path>) -> Self {
+        Self(LeafChannel::new(OpenFile {
+            path: path.map(|path| path.display().to_string()),
             readable,
             writable,
             seekable: tell(&fd).is_ok(),
             fd: CountedFd::new(fd),
-            read_ended: AtomicBool::new(false),
-            write_ended: AtomicBool::new(false),
-            handlers: FdHandlers::default(),
-        }
+        }))
     }
 
     /// The file itself, counted: to look at, to lock or to sync. `None` once closed.
     #[must_use]
     pub fn file(&self) -> Option<Arc<OwnedFd>> {
-        self.fd.load()
-    }
-
-    fn opened(&self, operation: &'static str) -> Result<Arc<OwnedFd>> {
-        self.fd.load().ok_or_else(|| Error::closed(self, operation))
-    }
-
-    fn failed(&self, errno: Errno, operation: &'static str) -> Error {
-        io_error(errno, "file", operation).on(self.name())
+        self.0.leaf().fd.load()
     }
 }
+
+forward_channel!(FileChannel => |self| &self.0);
 
 fn is_stream(device: Dev) -> bool {
     major(device) == MEMORY_DEVICES && STREAMS.contains(&minor(device))
@@ -179,173 +155,81 @@ fn examine(fd: &OwnedFd) -> Result<(bool, bool), Unfit> {
     Ok(access)
 }
 
-impl Channel for FileChannel {
+#[derive(Debug)]
+struct OpenFile {
+    fd: CountedFd,
+    path: Option<String>,
+    readable: bool,
+    writable: bool,
+    seekable: bool,
+}
+
+impl OpenFile {
+    /// Makes a system call on the file.
+    fn call<T>(&self, operation: &'static str, mut call: impl FnMut(&OwnedFd) -> rustix::io::Result<T>) -> Result<T> {
+        let fd = self.fd.load().ok_or(Errno::BADF); // closed meanwhile
+        fd.and_then(|fd| retry_on_intr(|| call(&fd))).map_err(|errno| io_error(errno, "file", operation))
+    }
+}
+
+impl Leaf for OpenFile {
     fn layer(&self) -> &'static str {
         "file"
     }
 
-    fn name(&self) -> Option<Arc<str>> {
-        self.name.load()
-    }
-
-    fn set_name(&self, name: &str) {
-        self.name.store(name);
-    }
-
     fn features(&self) -> Features {
-        let mut features = Features::SHUTDOWN;
+        let mut features = Features::empty();
         features.set(Features::SEEKABLE, self.seekable);
         features.set(Features::CLOSE_WRITE | Features::HALF_CLOSE, self.writable);
         features
     }
 
-    fn why_not(&self, feature: Features) -> Option<String> {
-        let missing = feature - self.features();
-        let why = if missing.is_empty() {
-            return None;
-        } else if missing.contains(Features::FD_PASS) {
-            "a file holds bytes only; descriptors need a unix socket"
-        } else if missing.intersects(Features::CLOSE_WRITE | Features::HALF_CLOSE) {
-            "it was opened for reading only"
-        } else if missing.contains(Features::READ_MSG_PEEK) {
-            "reads of a file move its position; seek back instead"
-        } else if missing.contains(Features::SEEKABLE) {
-            "this device has no position"
-        } else {
-            "a file is not a connection"
-        };
-        Some(why.to_owned())
+    fn why_not(&self, missing: Features) -> &'static str {
+        match missing {
+            Features::FD_PASS => "a file holds bytes only; descriptors need a unix socket",
+            Features::CLOSE_WRITE | Features::HALF_CLOSE => "it was opened for reading only",
+            Features::READ_MSG_PEEK => "reads of a file move its position; seek back instead",
+            Features::SEEKABLE => "this device has no position",
+            _ => "a file is not a connection",
+        }
     }
 
-    fn describe_layer(&self) -> String {
+    fn describe(&self) -> String {
         self.path.as_ref().map_or_else(|| "file".to_owned(), |path| format!("file {path}"))
     }
 
-    fn readv_full(
-        &self,
-        bufs: &mut [IoSliceMut<'_>],
-        fds: Option<&mut Vec<OwnedFd>>,
-        flags: ReadFlags,
-    ) -> Result<usize> {
-        check_read(self, fds.is_some(), flags)?;
-        let Some(span) = syscall_span(bufs) else {
-            return Ok(0);
-        };
-        let fd = self.opened("read")?;
-        if !self.readable {
-            return Err(one_way(self, "read"));
+    fn carries(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Read => self.readable,
+            Direction::Write => self.writable,
         }
-        if self.read_ended.load(Ordering::Acquire) {
-            return Ok(0);
-        }
-        let count =
-            retry_on_intr(|| readv(&fd, &mut bufs[span.clone()])).map_err(|errno| self.failed(errno, "read"))?;
-        if count > 0 {
-            self.handlers.schedule(Direction::Read); // the end is told once: a loop would come back to it for ever
-        }
-        Ok(count)
     }
 
-    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
-        check_write(self, !fds.is_empty(), flags)?;
-        let Some(span) = syscall_span(bufs) else {
-            return Ok(0);
-        };
-        let fd = self.opened("write")?;
-        if !self.writable {
-            return Err(one_way(self, "write"));
-        }
-        if self.write_ended.load(Ordering::Acquire) {
-            return Err(Error::output_ended(self));
-        }
-        let count = retry_on_intr(|| writev(&fd, &bufs[span.clone()])).map_err(|errno| self.failed(errno, "write"))?;
-        if count == 0 {
-            let detail = "the file took no bytes and gave no reason";
-            return Err(Error::new(ErrorKind::Io(std::io::ErrorKind::WriteZero), "file", detail).during("write"));
-        }
-        self.handlers.schedule(Direction::Write);
-        Ok(count)
+    fn try_read(&self, bufs: &mut [IoSliceMut<'_>], _: Option<&mut Vec<OwnedFd>>, _: ReadFlags) -> Result<usize> {
+        self.call("read", |fd| readv(fd, bufs))
     }
 
-    /// Nothing is held here; see the type for what reaches the disk.
-    fn flush(&self) -> Result<()> {
-        self.opened("flush").map(drop)
+    fn try_write(&self, bufs: &[IoSlice<'_>], _: &[BorrowedFd<'_>], _: WriteFlags) -> Result<usize> {
+        self.call("write", |fd| writev(fd, bufs))
     }
 
-    channel_core::mode_methods!(mode, handlers);
-
-    fn take_over(&self) {}
-
-    fn set_delay(&self, _: bool) {}
-
-    fn set_cork(&self, _: bool) {}
-
-    fn close_write(&self) -> Result<()> {
-        self.opened("close_write")?;
-        if !self.writable {
-            return Err(Error::unsupported(self, "close_write", Features::CLOSE_WRITE));
-        }
-        self.write_ended.store(true, Ordering::Release);
-        Ok(())
+    /// A regular file cannot be polled (epoll(7): `EPERM`), and need not be.
+    fn polled(&self, _: Direction) -> Option<Interest> {
+        None
     }
 
-    fn shutdown(&self, how: Shutdown) -> Result<()> {
-        if how != Shutdown::Write {
-            self.read_ended.store(true, Ordering::Release);
-        }
-        if how != Shutdown::Read {
-            self.write_ended.store(true, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    fn close(&self) -> Result<()> {
-        self.handlers.clear();
+    fn close(&self, _: Instant) -> Result<()> {
         drop(self.fd.take());
         Ok(())
     }
 
-    fn close_by(&self, _: Instant) -> Result<()> {
-        self.close()
-    }
-
     fn seek(&self, position: SeekFrom) -> Result<u64> {
-        let fd = self.opened("seek")?;
-        if !self.seekable {
-            return Err(Error::unsupported(self, "seek", Features::SEEKABLE));
-        }
         let position = match position {
             SeekFrom::Start(target) => rustix::fs::SeekFrom::Start(target),
             SeekFrom::End(offset) => rustix::fs::SeekFrom::End(offset),
             SeekFrom::Current(offset) => rustix::fs::SeekFrom::Current(offset),
         };
-        seek(&fd, position).map_err(|errno| self.failed(errno, "seek"))
-    }
-
-    fn readiness(&self, _: Direction) -> Readiness {
-        Readiness::Ready
-    }
-
-    /// A regular file cannot be polled (epoll(7): `EPERM`): a handler is due at once, and again after each call.
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
-        self.opened("set_aio_fd_handler")?;
-        self.handlers.change(self.layer(), &self.mode, |_| None, read, write)
-    }
-
-    fn handshake(&self) -> Result<()> {
-        self.opened("handshake").map(drop)
-    }
-
-    fn with_read_buf(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        Err(Error::unsupported(self, "read", Features::READ_BUF))
-    }
-
-    fn next_layer(&self) -> Option<&dyn Channel> {
-        None
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+        self.call("seek", |fd| seek(fd, position))
     }
 }
 

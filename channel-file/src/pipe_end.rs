@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use channel_core::{CountedFd, Direction, News, Readiness, WaitQueue};
+use channel_core::Direction;
+use channel_core::leaf::CountedFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, read, readv, retry_on_intr, write};
 
@@ -22,8 +23,6 @@ const NOSIGNAL: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x100);
 #[derive(Debug)]
 pub(crate) struct PipeEnd {
     fd: CountedFd,
-    /// Who sleeps here: our own end shows on no descriptor.
-    sleepers: WaitQueue,
     /// Index into [`WAYS`]: the best one not known to fail.
     way: AtomicU8,
 }
@@ -37,7 +36,7 @@ impl PipeEnd {
     pub(crate) fn new(fd: OwnedFd, direction: Direction) -> Self {
         // Reading sends no signals.
         let way = if direction == Direction::Read { 1 } else { 0 };
-        Self { fd: CountedFd::new(fd), sleepers: WaitQueue::default(), way: AtomicU8::new(way) }
+        Self { fd: CountedFd::new(fd), way: AtomicU8::new(way) }
     }
 
     /// The descriptor; `None` once ended.
@@ -45,16 +44,9 @@ impl PipeEnd {
         self.fd.load()
     }
 
-    /// Ends this direction and wakes who waits in it. The descriptor goes with the last call that uses it.
+    /// Gives it up. The descriptor goes with the last call that uses it.
     pub(crate) fn end(&self) {
         drop(self.fd.take());
-        self.sleepers.wake(News::all());
-    }
-
-    pub(crate) fn readiness(&self, direction: Direction) -> Readiness {
-        let ticket = self.sleepers.ticket().heeding(News::all());
-        let wait = |fd| Readiness::wait_for(&fd, direction).with_ticket(ticket);
-        self.fd.load().map_or(Readiness::Ready, wait)
     }
 
     /// One attempt; [`Errno::AGAIN`] where it would have to wait.

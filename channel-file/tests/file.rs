@@ -72,7 +72,7 @@ fn close_is_idempotent_and_releases_the_descriptor() {
             file.close().unwrap();
             file.close().unwrap();
             assert!(file.read(&mut [0]).unwrap_err().is_closed());
-            assert_eq!(file.read(&mut []).unwrap(), 0);
+            assert!(file.read(&mut []).unwrap_err().is_closed());
             assert!(file.flush().unwrap_err().is_closed());
         });
     });
@@ -136,8 +136,10 @@ fn handlers_are_called_though_a_file_cannot_be_polled() {
         assert_eq!(file.read(&mut [0]).unwrap(), 1);
         context.turn(Duration::from_secs(10)).unwrap();
         calls.try_recv().unwrap();
-        assert_eq!(file.read(&mut [0]).unwrap(), 0);
-        assert_eq!(context.turn(Duration::ZERO).unwrap(), 0, "the end is told once");
+        for calls in [1, 0] {
+            assert_eq!(file.read(&mut [0]).unwrap(), 0);
+            assert_eq!(context.turn(Duration::ZERO).unwrap(), calls, "the end that somebody else met is told once");
+        }
         file.close().unwrap();
         assert!(file.set_aio_fd_handler(AioChange::Clear, AioChange::Keep).is_err());
     });

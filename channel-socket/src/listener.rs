@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use channel_core::leaf::{CountedFd, FdHandlers, Mode};
 use channel_core::{
-    AioChange, Claimable, CountedFd, Direction, Error, ErrorKind, FdHandlers, Interest, Interests, Limits, Mode,
-    Readiness, Removed, Result,
+    AioChange, Claimable, Direction, Error, ErrorKind, Interest, Interests, Limits, Readiness, Removed, Result,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
@@ -148,7 +148,7 @@ impl SocketListener {
     pub fn set_aio_fd_handler(&self, accept: AioChange) -> Result<Removed> {
         let fd = self.fd.load().ok_or_else(|| closed("set_aio_fd_handler"))?;
         let polled = |direction| Some(Interest { fd: Arc::clone(&fd), direction });
-        let removed = self.handlers.change("socket", &self.mode, polled, accept, AioChange::Keep)?;
+        let removed = self.handlers.change("socket", &self.mode, polled, None, accept, AioChange::Keep)?;
         if let Some(until) = self.pause() {
             self.handlers.pause(Direction::Read, until); // a handler that is new waits, too
         }

@@ -93,9 +93,12 @@ fn a_request_without_room_touches_nothing_even_after_the_end() {
         assert_eq!(near.read(&mut []).unwrap(), 0);
         assert_eq!(near.write(&[]).unwrap(), 0);
         far.close().unwrap();
-        near.close().unwrap();
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
         assert_eq!(near.read(&mut []).unwrap(), 0);
         assert_eq!(near.write(&[]).unwrap(), 0);
+        near.close().unwrap();
+        assert!(near.read(&mut []).unwrap_err().is_closed());
+        assert!(near.write(&[]).unwrap_err().is_closed());
         assert!(near.read(&mut [0]).unwrap_err().is_closed());
     });
 }

@@ -179,8 +179,10 @@ impl TlsChannel {
     pub fn server_name(&self) -> Option<&str> {
         self.facts.get()?.server_name.as_deref()
     }
+}
 
-    fn line(&self) -> String {
+channel_core::forward_channel!(TlsChannel => |self| &self.layered;
+    fn describe_layer(&self) -> String {
         match self.facts.get() {
             None => format!("tls {} (not open)", self.role),
             Some(facts) => {
@@ -189,6 +191,4 @@ impl TlsChannel {
             }
         }
     }
-}
-
-channel_core::forward_channel!(TlsChannel => |self| &self.layered, describe_layer => self.line());
+);

@@ -167,14 +167,14 @@ impl WebSocketChannel {
     fn facts(&self) -> Option<&Facts> {
         self.facts.get()
     }
+}
 
-    fn line(&self) -> String {
+forward_channel!(WebSocketChannel => |self| &self.inner;
+    fn describe_layer(&self) -> String {
         let role = match self.role {
             Role::Client => "websocket client",
             Role::Server => "websocket server",
         };
         self.subprotocol().map_or_else(|| role.to_owned(), |name| format!("{role} ({name})"))
     }
-}
-
-forward_channel!(WebSocketChannel => |self| &self.inner, describe_layer => self.line());
+);

@@ -11,8 +11,9 @@ use crate::{Channel, Direction, Error, ErrorKind, Interest, Mode, Result};
 
 /// The two handlers of a leaf channel, one per direction, kept so that they can be changed and cleared.
 ///
-/// A leaf calls [`change`](Self::change) in its `set_aio_fd_handler`, [`called`](Self::called) at the end of each read and write, and
-/// [`clear`](Self::clear) when it closes; dropping this clears, too. [`Mode`] lists all that a leaf has to do.
+/// Those of a [`LeafChannel`](crate::leaf::LeafChannel) are the kit's business. What is no channel and has handlers all the same, such as a
+/// listener, calls [`change`](Self::change) to set them, [`called`](Self::called) at the end of each call that they are for, and
+/// [`clear`](Self::clear) when it closes; dropping this clears, too.
 ///
 /// # No spin
 /// A level-triggered loop calls a handler as long as its descriptor is ready, and a hang-up makes that for ever. So a handler
@@ -23,8 +24,8 @@ use crate::{Channel, Direction, Error, ErrorKind, Interest, Mode, Result};
 pub struct FdHandlers {
     read: Mutex<Slot>,
     write: Mutex<Slot>,
-    /// Those that are never called.
-    held: OnceLock<Box<Mutex<Vec<AioHandler>>>>, // seldom
+    /// Those that are never called, and those of closers.
+    held: OnceLock<Box<Mutex<Held>>>, // seldom
     /// Whether either is set; looked at before the locks.
     any: AtomicBool,
     /// The channel was closed: nothing is set any more. Looked at under the lock of what is to be changed.
@@ -32,6 +33,7 @@ pub struct FdHandlers {
 }
 
 type Slot = Option<Arc<Registration<OnFd>>>;
+type Held = Vec<Arc<Registration<OnFd>>>;
 
 /// How long a handler is off its loop when its call met a shortage of the system's.
 const SHORTAGE: Duration = Duration::from_millis(10);
@@ -131,6 +133,12 @@ impl Registration<OnFd> {
         self.call_at(|| limit().filter(|_| !over()));
     }
 
+    /// Is due now, and when the time for closing has passed.
+    fn close_by(self: &Arc<Self>, deadline: Instant) {
+        self.call_at(|| Some(deadline));
+        self.schedule();
+    }
+
     fn pause(&self) -> MutexGuard<'_, Option<Box<Timer>>> {
         self.callee().pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,7 +155,8 @@ impl Drop for Ends<'_> {
 
 impl FdHandlers {
     /// Applies `read` and `write`. `polled` says what to poll for a direction; `None` where a channel is always ready: such a
-    /// handler is due at once, and again after each [`schedule`](Self::schedule).
+    /// handler is due at once, and again after each call that is [noted](Self::called) and goes on. `closing` says what a `close` that waits
+    /// polls, and when its time has passed: what the handlers of closers are called for, which are held only as long as none waits.
     ///
     /// Anything but `Keep` twice counts as a call on the channel, [`Called`](AioChange::Called) as nothing else: a handler that was taken off
     /// the loop, and stays set, is put back.
@@ -161,6 +170,7 @@ impl FdHandlers {
         layer: &'static str,
         mode: &Mode,
         polled: impl Fn(Direction) -> Option<Interest>,
+        closing: Option<(Option<Interest>, Instant)>,
         read: AioChange,
         write: AioChange,
     ) -> Result<Removed> {
@@ -174,9 +184,7 @@ impl FdHandlers {
         }
         for change in [&read, &write] {
             if let AioChange::Release(handler) = change {
-                if let Some(mut held) = self.held() {
-                    held.retain(|held| !held.is(handler));
-                }
+                self.let_go_of_held(|known| known.callee().handler.is(handler), &mut removed);
             }
         }
         let is_called = [&read, &write].iter().any(|change| !matches!(change, AioChange::Keep));
@@ -193,9 +201,15 @@ impl FdHandlers {
                 AioChange::Set(handler) => Some(Registration::on_fd(handler, polled(direction))),
                 AioChange::Clear => None,
                 kept => {
-                    // Closing a leaf never waits, so that a closer has nothing to be called for, and learns of the end.
-                    if let AioChange::Hold(handler) | AioChange::Closer(handler) = kept {
-                        self.hold(handler);
+                    match (kept, &closing) {
+                        (AioChange::Closer(handler), Some((polled, by))) => {
+                            let new = self.hold(handler, polled.clone());
+                            done = done.and_then(|()| new.callee().polled.settle());
+                            new.close_by(*by);
+                        }
+                        // It learns of the end by that alone.
+                        (AioChange::Hold(handler) | AioChange::Closer(handler), _) => drop(self.hold(handler, None)),
+                        _ => {}
                     }
                     if let Some(there) = slot.as_ref().filter(|_| is_called) {
                         there.change(Status::called);
@@ -249,6 +263,9 @@ impl FdHandlers {
                     there.end_direction();
                 } else if towards == direction {
                     there.change(Status::called_and_goes_on);
+                    if result.is_ok() && there.is_always_due() {
+                        there.schedule(); // nothing else would call it again
+                    }
                 } else {
                     there.change(Status::called);
                 }
@@ -264,7 +281,7 @@ impl FdHandlers {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for zero.
-    pub fn set_timeout(
+    pub(crate) fn set_timeout(
         &self,
         channel: &dyn Channel,
         mode: &Mode,
@@ -278,7 +295,7 @@ impl FdHandlers {
 
     /// What [`Channel::set_blocking`] of a leaf does: [`Mode::set_blocking`], and a handler that is set already knows of the time that begins,
     /// or is over.
-    pub fn set_blocking(&self, mode: &Mode, blocking: bool) {
+    pub(crate) fn set_blocking(&self, mode: &Mode, blocking: bool) {
         mode.set_blocking(blocking);
         self.time(mode, Direction::Read);
         self.time(mode, Direction::Write);
@@ -288,13 +305,6 @@ impl FdHandlers {
         let there = self.lock(direction).clone();
         if let Some(there) = there.filter(|_| mode.is_timed()) {
             there.call_by(|| mode.limit(direction));
-        }
-    }
-
-    /// Has the handler of `direction` run soon, if there is one.
-    pub fn schedule(&self, direction: Direction) {
-        if let Some(there) = &*self.lock(direction) {
-            there.schedule();
         }
     }
 
@@ -308,11 +318,22 @@ impl FdHandlers {
     }
 
     /// Lets go of the descriptor of `direction`, which is over, and keeps its handler, which is due now.
-    pub fn let_go(&self, direction: Direction) {
+    pub(crate) fn let_go(&self, direction: Direction) {
         let there = self.lock(direction).clone();
         if let Some(there) = there {
             there.change(|status| status | Status::OVER | Status::LET_GO);
             there.schedule(); // whoever knew of an end before
+        }
+    }
+
+    /// `close` waits, until `deadline` and for `polled`: who reads is told that it is over, and who writes called when closing can go on.
+    pub(crate) fn begin_closing(&self, polled: Option<Interest>, deadline: Instant) {
+        self.let_go(Direction::Read);
+        let there = self.lock(Direction::Write).clone();
+        if let Some(there) = there {
+            let on_loop = polled.map(|interest| OnLoop { registration: Arc::downgrade(&there), interest });
+            there.callee().polled.replace(on_loop);
+            there.close_by(deadline);
         }
     }
 
@@ -324,16 +345,23 @@ impl FdHandlers {
             take(&mut self.lock(direction), &mut removed);
         }
         self.any.store(false, Ordering::Release);
-        let held = self.held().map(|mut held| std::mem::take(&mut *held));
-        drop(held); // not under the lock
+        self.let_go_of_held(|_| true, &mut removed);
     }
 
-    fn held(&self) -> Option<MutexGuard<'_, Vec<AioHandler>>> {
-        Some(self.held.get()?.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Lets go of those held for which `goes`, outside of the lock.
+    fn let_go_of_held(&self, goes: impl Fn(&Arc<Registration<OnFd>>) -> bool, removed: &mut Removed) {
+        let Some(held) = self.held.get() else { return };
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (gone, kept) = std::mem::take(&mut *held).into_iter().partition::<Held, _>(&goes);
+        *held = kept;
+        drop(held);
+        gone.into_iter().for_each(|known| take(&mut Some(known), removed));
     }
 
-    fn hold(&self, handler: AioHandler) {
-        self.held.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner).push(handler);
+    fn hold(&self, handler: AioHandler, polled: Option<Interest>) -> Arc<Registration<OnFd>> {
+        let held = Registration::on_fd(handler, polled);
+        self.held.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&held));
+        held
     }
 
     fn lock(&self, direction: Direction) -> MutexGuard<'_, Slot> {

@@ -2,18 +2,14 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::any::Any;
 use std::fmt;
-use std::io::{IoSlice, IoSliceMut, SeekFrom};
-use std::net::Shutdown;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io::IoSliceMut;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use channel_core::{
-    AioChange, Channel, Direction, Error, ErrorKind, Features, ReadFlags, Readiness, Removed, Result, WriteFlags,
-};
+use channel_core::{Channel, Direction, Error, ErrorKind, Features, ReadFlags, Readiness, Result, forward_channel};
 
 /// What happens once, in the middle of something, as another thread may make it happen.
 pub(crate) type Happens = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
@@ -79,16 +75,11 @@ impl fmt::Debug for Odd {
     }
 }
 
-impl Channel for Odd {
+forward_channel!(Odd => |self| &*self.inner;
     fn layer(&self) -> &'static str {
         "odd"
     }
-    fn name(&self) -> Option<Arc<str>> {
-        self.inner.name()
-    }
-    fn set_name(&self, name: &str) {
-        self.inner.set_name(name);
-    }
+
     fn features(&self) -> Features {
         let lacks = match self.oddity {
             Oddity::NoCloseWrite => Features::CLOSE_WRITE,
@@ -97,13 +88,16 @@ impl Channel for Odd {
         };
         self.inner.features() - lacks
     }
+
     fn why_not(&self, feature: Features) -> Option<String> {
         let lacks = matches!(self.oddity, Oddity::NoCloseWrite) && feature == Features::CLOSE_WRITE;
         if lacks { Some("it never ends".to_owned()) } else { self.inner.why_not(feature) }
     }
+
     fn describe_layer(&self) -> String {
         self.layer().to_owned()
     }
+
     fn readv_full(
         &self,
         bufs: &mut [IoSliceMut<'_>],
@@ -125,9 +119,7 @@ impl Channel for Odd {
             }
         }
     }
-    fn writev_full(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
-        self.inner.writev_full(bufs, fds, flags)
-    }
+
     fn flush(&self) -> Result<()> {
         if let Oddity::BeforeFlush(happens) = &self.oddity {
             let happens = happens.lock().unwrap().take();
@@ -135,35 +127,7 @@ impl Channel for Odd {
         }
         self.inner.flush()
     }
-    fn set_blocking(&self, blocking: bool) {
-        self.inner.set_blocking(blocking);
-    }
 
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.inner.set_read_timeout(timeout)
-    }
-
-    fn read_timeout(&self) -> Option<Duration> {
-        self.inner.read_timeout()
-    }
-
-    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.inner.set_write_timeout(timeout)
-    }
-
-    fn write_timeout(&self) -> Option<Duration> {
-        self.inner.write_timeout()
-    }
-
-    fn take_over(&self) {
-        self.inner.take_over();
-    }
-    fn set_delay(&self, delay: bool) {
-        self.inner.set_delay(delay);
-    }
-    fn set_cork(&self, cork: bool) {
-        self.inner.set_cork(cork);
-    }
     fn close_write(&self) -> Result<()> {
         match &self.oddity {
             Oddity::NoCloseWrite => Err(Error::unsupported(self, "close_write", Features::CLOSE_WRITE)),
@@ -174,40 +138,22 @@ impl Channel for Odd {
             _ => self.inner.close_write(),
         }
     }
-    fn shutdown(&self, how: Shutdown) -> Result<()> {
-        self.inner.shutdown(how)
-    }
-    fn close(&self) -> Result<()> {
-        self.inner.close()
-    }
+
     fn close_by(&self, deadline: Instant) -> Result<()> {
         match self.oddity {
             Oddity::NoClose => Err(Error::WOULD_BLOCK),
             _ => self.inner.close_by(deadline),
         }
     }
-    fn seek(&self, position: SeekFrom) -> Result<u64> {
-        self.inner.seek(position)
-    }
+
     fn readiness(&self, direction: Direction) -> Readiness {
         match (&self.oddity, direction) {
             (Oddity::Endless, Direction::Read) => Readiness::Ready,
             _ => self.inner.readiness(direction),
         }
     }
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
-        self.inner.set_aio_fd_handler(read, write)
-    }
-    fn handshake(&self) -> Result<()> {
-        self.inner.handshake()
-    }
-    fn with_read_buf(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        self.inner.with_read_buf(take)
-    }
+
     fn next_layer(&self) -> Option<&dyn Channel> {
         Some(&*self.inner)
     }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
+);

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use channel_core::leaf::{Mode, Name};
 use channel_core::{
-    AioChange, Channel, Direction, Error, ErrorKind, Features, Mode, Name, ReadFlags, Readiness, Removed, Result,
-    Shutdown, WriteFlags,
+    AioChange, Channel, Direction, Error, ErrorKind, Features, ReadFlags, Readiness, Removed, Result, Shutdown,
+    WriteFlags,
 };
 
 use super::lane::Lane;
@@ -155,7 +156,7 @@ impl Adverse {
 
     fn write(&self, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: WriteFlags) -> Result<usize> {
         let inner_flags = flags | WriteFlags::DONT_WAIT;
-        if flags.contains(WriteFlags::ZERO_COPY) && self.kind.lacks.contains(Features::WRITE_ZERO_COPY) {
+        if flags.contains(WriteFlags::ZERO_COPY) && self.lacks(Features::WRITE_ZERO_COPY) {
             return Err(self.unsupported());
         }
         if bufs.iter().all(|buf| buf.is_empty())
@@ -186,7 +187,7 @@ impl Adverse {
     }
 
     fn lend(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<usize> {
-        if self.kind.lacks.contains(Features::READ_BUF) {
+        if self.lacks(Features::READ_BUF) {
             return Err(self.unsupported());
         }
         self.attempt(Call::Lend, true, |most, flip| {
@@ -272,6 +273,11 @@ impl Adverse {
             let over = matches!(result, Ok(0)) || result.as_ref().is_err_and(|error| !error.is_passing());
             self.lane(direction).call_at(self.mode.limit(direction).filter(|_| !over));
         }
+    }
+
+    /// Whether it refuses what needs `feature`, which the inner channel may have; one that is closed has something else to say.
+    fn lacks(&self, feature: Features) -> bool {
+        self.kind.lacks.contains(feature) && !self.closed.load(Ordering::Acquire)
     }
 
     fn unsupported(&self) -> Error {
@@ -418,11 +424,7 @@ impl Channel for Adverse {
     }
 
     fn seek(&self, position: SeekFrom) -> Result<u64> {
-        let result = if self.kind.lacks.contains(Features::SEEKABLE) {
-            Err(self.unsupported())
-        } else {
-            self.inner.seek(position)
-        };
+        let result = if self.lacks(Features::SEEKABLE) { Err(self.unsupported()) } else { self.inner.seek(position) };
         let count = |position: &u64| usize::try_from(*position).unwrap_or(usize::MAX);
         self.noted(Called::new("seek"), count, self.told("seek", result))
     }

@@ -2,14 +2,12 @@
 
 use std::any::Any;
 use std::fmt;
-use std::io::{IoSlice, IoSliceMut, SeekFrom};
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use channel_core::{
-    AioChange, Channel, Direction, ErrorKind, Features, ReadFlags, Readiness, Removed, Result, Shutdown, WriteFlags,
-};
+use channel_core::{Channel, ErrorKind, ReadFlags, Result, Shutdown, WriteFlags, forward_channel};
 
 use super::setup::Run;
 use crate::thread_state;
@@ -156,31 +154,7 @@ impl fmt::Debug for Observed {
     }
 }
 
-impl Channel for Observed {
-    fn layer(&self) -> &'static str {
-        self.inner.layer()
-    }
-
-    fn name(&self) -> Option<Arc<str>> {
-        self.inner.name()
-    }
-
-    fn set_name(&self, name: &str) {
-        self.inner.set_name(name);
-    }
-
-    fn features(&self) -> Features {
-        self.inner.features()
-    }
-
-    fn why_not(&self, feature: Features) -> Option<String> {
-        self.inner.why_not(feature)
-    }
-
-    fn describe_layer(&self) -> String {
-        self.inner.describe_layer()
-    }
-
+forward_channel!(Observed => |self| &*self.inner;
     fn readv_full(
         &self,
         bufs: &mut [IoSliceMut<'_>],
@@ -201,30 +175,6 @@ impl Channel for Observed {
 
     fn flush(&self) -> Result<()> {
         self.step("flush", || self.inner.flush())
-    }
-
-    fn set_blocking(&self, blocking: bool) {
-        self.inner.set_blocking(blocking);
-    }
-
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.inner.set_read_timeout(timeout)
-    }
-
-    fn read_timeout(&self) -> Option<Duration> {
-        self.inner.read_timeout()
-    }
-
-    fn set_write_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        self.inner.set_write_timeout(timeout)
-    }
-
-    fn write_timeout(&self) -> Option<Duration> {
-        self.inner.write_timeout()
-    }
-
-    fn take_over(&self) {
-        self.inner.take_over();
     }
 
     fn set_delay(&self, delay: bool) {
@@ -248,20 +198,9 @@ impl Channel for Observed {
     fn close(&self) -> Result<()> {
         self.step("close", || self.inner.close())
     }
+
     fn close_by(&self, deadline: Instant) -> Result<()> {
         self.step("close_by", || self.inner.close_by(deadline))
-    }
-
-    fn seek(&self, position: SeekFrom) -> Result<u64> {
-        self.inner.seek(position)
-    }
-
-    fn readiness(&self, direction: Direction) -> Readiness {
-        self.inner.readiness(direction)
-    }
-
-    fn set_aio_fd_handler(&self, read: AioChange, write: AioChange) -> Result<Removed> {
-        self.inner.set_aio_fd_handler(read, write)
     }
 
     fn handshake(&self) -> Result<()> {
@@ -280,4 +219,4 @@ impl Channel for Observed {
     fn as_any(&self) -> &dyn Any {
         self.inner.as_any()
     }
-}
+);

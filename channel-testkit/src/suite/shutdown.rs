@@ -1,11 +1,12 @@
 //! S: the abrupt end, the polite one, and none at all.
 
+use std::io::SeekFrom;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use channel_core::{Channel, ChannelExt, Direction, Error, Features, Limits, Result};
+use channel_core::{Channel, ChannelExt, Direction, Error, Features, Limits, Result, WriteFlags};
 
 use super::end::{End, Task, UNBOUNDED, assert_stream, stream};
 use super::files::{Watched, assert_released, file_behind, polled, watched};
@@ -211,18 +212,18 @@ fn block_both(near: &End) -> Blocked {
 }
 
 pub(super) fn assert_closed(near: &End) {
-    let mut results = vec![
+    let results = [
         ("read", near.read_some(&mut [0; 8]).map(drop)),
         ("write", near.write_some(b"x").map(drop)),
+        ("a read of nothing", near.read(&mut []).map(drop)),
+        ("a write of nothing", near.write(&[]).map(drop)),
+        ("a write with every flag", near.writev_full(&[], &[], WriteFlags::all()).map(drop)),
         ("flush", near.flush_all()),
         ("handshake", near.drive(Direction::Read, Channel::handshake)),
+        ("close_write", near.drive(Direction::Write, Channel::close_write)),
+        ("with_read_buf", near.with_read_buf(&mut |_| 0).map(drop)),
+        ("seek", near.seek(SeekFrom::Start(0)).map(drop)),
     ];
-    if near.has_feature(Features::CLOSE_WRITE) {
-        results.push(("close_write", near.drive(Direction::Write, Channel::close_write)));
-    }
-    if near.has_feature(Features::READ_BUF) {
-        results.push(("with_read_buf", near.with_read_buf(&mut |_| 0).map(drop)));
-    }
     for (call, result) in results {
         assert!(result.as_ref().is_err_and(Error::is_closed), "{call} after close gave {result:?}");
     }

@@ -140,6 +140,17 @@ mutants! {
             inner.close()
         })
     });
+    /// What it never does it refuses as such when closed, too.
+    s3_refused in Blocking says "seek after close": |options| near(options, |near| {
+        near.on_seek(|inner, _| Err(Error::unsupported(inner, "seek", Features::SEEKABLE)))
+    });
+    /// Calls for nothing go well for ever.
+    s3_nothing in Blocking says "a read of nothing after close": |options| near(options, |near| {
+        near.on_read(|inner, bufs, fds, flags| match room(bufs) {
+            0 => Ok(0),
+            _ => inner.readv_full(bufs, fds, flags),
+        })
+    });
     /// Drop flushes.
     s4 in NonBlocking says "drop sent 64 bytes": |options| near(options, |near| {
         let held = Held::default();
