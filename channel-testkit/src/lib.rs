@@ -20,6 +20,8 @@
 //! `memory::non_blocking::r5_every_byte_arrives_once_in_order`. A layer must be given `options.limits` too: clauses see whether it keeps them.
 //! What the channel is like, such as that it has a handshake, is declared: see [`conformance!`].
 //!
+//! What stands alone, such as a file, has a suite of its own: [`single`], and [`conformance_of_one!`].
+//!
 //! Nothing here depends on how busy the machine is: patience counts time without progress, see [`patience`] and [`watchdog`], each of
 //! which has an environment variable.
 #![forbid(unsafe_code)]
@@ -28,10 +30,12 @@ pub mod adverse;
 pub mod aio_context;
 pub mod asleep;
 pub mod child;
+pub mod clause;
 pub mod fds;
 pub mod patience;
 pub mod recording;
 pub mod script;
+pub mod single;
 pub mod suite;
 mod thread_state;
 pub mod watchdog;

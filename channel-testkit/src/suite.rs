@@ -11,7 +11,7 @@ mod end;
 mod endings;
 mod errors;
 mod features;
-mod files;
+pub(crate) mod files;
 mod handlers;
 mod late;
 mod modes;
@@ -29,7 +29,6 @@ mod watches;
 mod write;
 
 use std::any::Any;
-use std::fmt;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
@@ -53,6 +52,7 @@ pub use timeouts::*;
 pub use watches::*;
 pub use write::*;
 
+use crate::clause::named;
 use crate::patience::Patience;
 use crate::watchdog;
 
@@ -156,32 +156,16 @@ macro_rules! __each_clause {
 macro_rules! __clause_table {
     ($($name:ident: $modes:tt $(where $needs:ident)?;)+) => {
         /// All clauses, in the order of the contract.
-        pub const CLAUSES: &[Clause] = &[$(Clause { name: stringify!($name), test: $name }),+];
+        pub const CLAUSES: &[Clause] = &[$(Clause::new(stringify!($name), $name)),+];
     };
 }
 
 __each_clause! { __clause_table }
 
-/// The test of one promise.
-#[derive(Clone, Copy)]
-pub struct Clause {
-    name: &'static str,
-    test: fn(&Setup),
-}
+/// The test of one promise, over connected pairs.
+pub type Clause = crate::clause::Clause<Setup>;
 
 impl Clause {
-    /// What the clause is called: the promise, and what it says in short.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// The number of the promise in `docs/contract.md`, such as `W10`.
-    #[must_use]
-    pub fn promise(&self) -> String {
-        self.name.split('_').next().unwrap_or_default().to_uppercase()
-    }
-
     /// Runs the clause, on a thread of its own so that a hang becomes a failure that says where.
     ///
     /// # Panics
@@ -213,13 +197,7 @@ impl Clause {
             }
         };
         setup.abandon();
-        panic!("{} ({}, {} mode): {seen}", self.promise(), self.name, setup.mode());
-    }
-}
-
-impl fmt::Debug for Clause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+        panic!("{} ({}, {} mode): {seen}", self.promise(), self.name(), setup.mode());
     }
 }
 
@@ -235,10 +213,8 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 /// # Panics
 /// If the channel breaks the promise, or there is no clause of that name.
 pub fn check(module: &str, clause: &str, setup: &Setup) {
-    let Some(clause) = CLAUSES.iter().find(|known| known.name == clause) else {
-        panic!("no clause is called `{clause}`");
-    };
-    let (name, setup) = (format!("{module}::{}", clause.name), setup.started());
+    let clause = named(CLAUSES, clause);
+    let (name, setup) = (format!("{module}::{}", clause.name()), setup.started());
     let body = || clause.run_started(&setup);
     watchdog::run_telling(&name, setup.patience_left(), setup.progress(), setup.teller(), body);
 }

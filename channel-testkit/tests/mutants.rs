@@ -22,7 +22,7 @@ use channel_core::{
 use channel_socket::SocketChannel;
 use channel_testkit::suite::Mode::{Blocking, NonBlocking};
 use channel_testkit::suite::{CLAUSES, Clause, Options, Setup};
-use channel_testkit::watchdog;
+use channel_testkit::{single, watchdog};
 
 // What the broken channels are made of is itself sound.
 channel_testkit::conformance! {
@@ -106,6 +106,8 @@ fn near_socket(how: impl FnOnce(Mutant) -> Mutant) -> Result<(Mutant, SocketChan
     Ok((how(Mutant::over(near)), far))
 }
 
+#[path = "mutants/alone.rs"]
+mod alone;
 #[path = "mutants/calls.rs"]
 mod calls;
 #[path = "mutants/loops.rs"]
@@ -119,10 +121,11 @@ fn every_promise_has_a_clause_and_a_mutant() {
     let numbered = contract.lines().filter_map(|line| line.strip_prefix("- **")?.split_once("**"));
     let promises: BTreeSet<String> = numbered.map(|(number, _)| number.to_owned()).collect();
     assert!(promises.len() > 40, "the contract is not read as it should be: {promises:?}");
-    let clauses: BTreeSet<String> = CLAUSES.iter().map(Clause::promise).collect();
-    assert_eq!(promises, clauses, "promises of docs/contract.md, and clauses of the suite");
+    let mut clauses: BTreeSet<String> = CLAUSES.iter().map(Clause::promise).collect();
     assert_eq!(clauses.len(), CLAUSES.len(), "a promise has one clause");
-    let mutants: BTreeSet<String> =
-        [calls::MUTANTS, states::MUTANTS, loops::MUTANTS].concat().into_iter().map(promise).collect();
+    clauses.extend(single::CLAUSES.iter().map(single::Clause::promise));
+    assert_eq!(promises, clauses, "promises of docs/contract.md, and clauses of the suites");
+    let mutants = [calls::MUTANTS, states::MUTANTS, loops::MUTANTS, alone::MUTANTS].concat();
+    let mutants: BTreeSet<String> = mutants.into_iter().map(promise).collect();
     assert_eq!(promises, mutants, "promises of docs/contract.md, and broken channels");
 }
