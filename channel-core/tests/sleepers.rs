@@ -157,7 +157,9 @@ fn who_sleeps_without_a_descriptor_to_be_woken_by_looks_again_by_and_by() {
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 tell.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
-                while !begins.load(Ordering::Acquire) {} // awake, so that it sleeps only where it reads
+                while !begins.load(Ordering::Acquire) {
+                    std::hint::spin_loop(); // awake, so that it sleeps only where it reads
+                }
                 near.read_all(&mut [0; 5])
             });
             let mut stat = File::open(Path::new("/proc").join(told.recv().unwrap()).join("stat")).unwrap();

@@ -1,6 +1,7 @@
 //! What may cross threads, and what may stand behind `dyn`: pinned, so that nobody takes it back unawares.
 
 use channel_core::engine::{Advance, Decoded, Decoder, Encoder, Ending, Handshake, Sink, Source, Stopped};
+use channel_core::leaf::{CountedFd, FdHandlers, LeafChannel, Mode, Name};
 use channel_core::*;
 
 fn send_sync<T: Send + Sync + ?Sized>() {}
@@ -13,6 +14,7 @@ fn channels_and_what_they_hand_out_may_cross_threads() {
     send_sync::<MemoryChannel>();
     send_sync::<BufferChannel>();
     send_sync::<NullChannel>();
+    send_sync::<LeafChannel<()>>();
     send_sync::<StdIo<'_, Box<dyn Channel>>>();
     send_sync::<Layers<'_>>();
     send_sync::<Error>();

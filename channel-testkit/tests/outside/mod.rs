@@ -8,7 +8,7 @@ use std::{env, fs};
 /// Runs the tests of the crate in the folder `name` beside this file, with the packages that the workspace has locked, and built where
 /// those are.
 #[track_caller]
-pub fn passes_its_tests(name: &str) {
+pub(crate) fn passes_its_tests(name: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = root.join("tests/outside").join(name);
     fs::copy(root.join("../Cargo.lock"), folder.join("Cargo.lock")).expect("the workspace's lock file");
