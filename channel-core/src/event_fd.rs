@@ -15,6 +15,11 @@ pub(crate) fn raise(fd: &OwnedFd) {
     let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
 }
 
+/// Makes it readable, or not.
+pub(crate) fn set(fd: &OwnedFd, raised: bool) {
+    if raised { raise(fd) } else { lower(fd) }
+}
+
 /// Makes it unreadable, however often it was raised.
 pub(crate) fn lower(fd: &OwnedFd) {
     let _ = rustix::io::read(fd, &mut [0; 8]); // it never waits, and one that was not raised is unreadable already

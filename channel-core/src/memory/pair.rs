@@ -5,11 +5,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use rustix::event::{EventfdFlags, eventfd};
-
 use super::buffer::scatter;
 use crate::leaf::{Leaf, LeafChannel};
-use crate::{Buffer, Direction, Error, ErrorKind, Features, Interest, ReadFlags, Result, Shutdown, WriteFlags};
+use crate::{
+    Buffer, Direction, Error, ErrorKind, Features, Interest, ReadFlags, Result, Shutdown, WriteFlags, event_fd,
+};
 
 /// One end of a connected pair in memory. Behaves as a stream socket does, needs no file system and no network, and waits in
 /// poll(2) like any other leaf.
@@ -74,10 +74,8 @@ crate::forward_channel!(MemoryChannel => |self| &self.0);
 
 impl Pipe {
     fn new(capacity: usize) -> Result<Arc<Self>> {
-        let make = |count| {
-            eventfd(count, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-                .map(Arc::new)
-                .map_err(|errno| Error::from_io(errno.into(), "memory").during("pair"))
+        let make = |raised| {
+            event_fd::new(raised).map(Arc::new).map_err(|errno| Error::from_io(errno.into(), "memory").during("pair"))
         };
         Ok(Arc::new(Self {
             state: Mutex::new(Flow {
@@ -88,8 +86,8 @@ impl Pipe {
                 shows_readable: false,
                 shows_writable: true,
             }),
-            readable: make(0)?,
-            writable: make(1)?,
+            readable: make(false)?,
+            writable: make(true)?,
         }))
     }
 
@@ -103,20 +101,15 @@ impl Pipe {
         let readable = over || !flow.bytes.is_empty();
         let writable = over || flow.bytes.len() < flow.capacity;
         if readable != flow.shows_readable {
-            raise(&self.readable, readable);
+            event_fd::set(&self.readable, readable);
             flow.shows_readable = readable;
         }
         if writable != flow.shows_writable {
-            raise(&self.writable, writable);
+            event_fd::set(&self.writable, writable);
             flow.shows_writable = writable;
         }
         flow.bytes.release();
     }
-}
-
-/// Makes an eventfd readable, or not. It only ever counts 0 or 1, so neither call can block or fail.
-fn raise(fd: &OwnedFd, up: bool) {
-    let _ = if up { rustix::io::write(fd, &1u64.to_ne_bytes()) } else { rustix::io::read(fd, &mut [0; 8]) };
 }
 
 impl Drop for Pipes {
