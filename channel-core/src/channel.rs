@@ -288,10 +288,13 @@ pub trait Channel: Debug + Send + Sync + 'static {
 
     /// This channel as its concrete type; see [`find_layer`](crate::find_layer).
     fn as_any(&self) -> &dyn Any;
+
+    /// This channel as its concrete type, by value; see [`downcast`](crate::downcast). A shared `Arc` is itself, and no more what it points to.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 /// Implements [`Channel`] for a type by passing every method on to another channel, given as an expression of `self`, but for those
-/// that are written out behind it. `as_any` is the type's own.
+/// that are written out behind it. `as_any` and `into_any` are the type's own.
 ///
 /// For newtypes around [`Layered`](crate::Layered) or a [`LeafChannel`](crate::leaf::LeafChannel), and for channels that change something
 /// about another.
@@ -319,6 +322,9 @@ macro_rules! forward_channel {
         impl $crate::Channel for $type {
             $($($(#[$attribute])* fn $name $arguments $(-> $result)? $body)*)?
             $crate::__unless! { [$($($name)*)?] as_any { fn as_any(&self) -> &dyn ::std::any::Any { self } } }
+            $crate::__unless! { [$($($name)*)?] into_any {
+                fn into_any(self: ::std::boxed::Box<Self>) -> ::std::boxed::Box<dyn ::std::any::Any> { self }
+            } }
             $crate::__forward_methods! { [as_any $($($name)*)?] |$this| $inner }
         }
     };
@@ -514,14 +520,23 @@ macro_rules! __unless {
     ([with_read_buf $($more:ident)*] with_read_buf $item:tt) => {};
     ([next_layer $($more:ident)*] next_layer $item:tt) => {};
     ([as_any $($more:ident)*] as_any $item:tt) => {};
+    ([into_any $($more:ident)*] into_any $item:tt) => {};
     ([$other:ident $($more:ident)*] $name:ident $item:tt) => { $crate::__unless! { [$($more)*] $name $item } };
     ([] $name:ident { $($item:tt)* }) => { $($item)* };
 }
 
 impl<C: Channel + ?Sized> Channel for Box<C> {
     crate::__forward_methods! { [] |self| &**self }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        (*self).into_any()
+    }
 }
 
 impl<C: Channel + ?Sized> Channel for Arc<C> {
     crate::__forward_methods! { [] |self| &**self }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
 }

@@ -418,4 +418,8 @@ impl<D: Decoder, E: Encoder> Channel for Layered<D, E> {
     fn as_any(&self) -> &dyn Any {
         self
     }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
 }

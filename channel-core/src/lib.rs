@@ -75,7 +75,7 @@ pub use limits::Limits;
 pub use memory::{BufferChannel, MemoryChannel, NullChannel};
 pub(crate) use name::Name;
 pub use readiness::{Direction, Interest, Interests, Readiness};
-pub use stack::{Layers, describe, find_layer, layers, lowest_layer};
+pub use stack::{Layers, describe, downcast, find_layer, layers, lowest_layer};
 pub use std::net::Shutdown;
 #[cfg(feature = "tokio")]
 pub use tasks::TokioContext;

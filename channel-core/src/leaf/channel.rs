@@ -480,4 +480,8 @@ impl<L: Leaf> Channel for LeafChannel<L> {
     fn as_any(&self) -> &dyn Any {
         self
     }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
 }

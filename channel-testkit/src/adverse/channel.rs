@@ -461,6 +461,10 @@ impl Channel for Adverse {
     fn as_any(&self) -> &dyn Any {
         self
     }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
 }
 
 impl Drop for Adverse {

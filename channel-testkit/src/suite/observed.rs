@@ -219,4 +219,8 @@ forward_channel!(Observed => |self| &*self.inner;
     fn as_any(&self) -> &dyn Any {
         self.inner.as_any()
     }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
 );

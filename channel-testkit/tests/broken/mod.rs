@@ -76,6 +76,10 @@ macro_rules! mutant {
             fn as_any(&self) -> &dyn Any {
                 self
             }
+
+            fn into_any(self: Box<Self>) -> Box<dyn Any> {
+                self
+            }
         }
     };
 }
