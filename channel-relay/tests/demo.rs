@@ -76,7 +76,7 @@ fn assert_arrives(stack: &str, transport: &str) {
             output.stdout.lines().find(|line| line.starts_with(&format!("{side}  "))).expect("a line for each side");
         let mut layers = vec![if transport == "tcp" { "tcp 127.0.0.1:".to_owned() } else { "unix ".to_owned() }];
         if stack == "tls" || stack == "wss" {
-            layers.push(format!("tls {side} TLSv1.3 TLS13_"));
+            layers.push(format!("tls {side} TLSv1.3 TLS_AES_"));
         }
         if stack == "ws" || stack == "wss" {
             layers.push(format!("websocket {side}"));

@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 #[cfg(doc)]
 use channel_core::ErrorKind;
 use channel_core::{Channel, GivenBack, Layered, Limits, OverError, Parts, Result};
-use rustls::pki_types::CertificateDer;
-use rustls::{CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
+use rustls_pki_types::CertificateDer;
 
 use crate::credentials::{ClientCredentials, ServerCredentials};
 use crate::engine::{TlsDecoder, TlsEncoder};
 use crate::fault::LAYER;
 use crate::handshake::{Facts, TlsHandshake};
+use crate::parameters::ProtocolVersion;
 
 /// A TLS session over another channel.
 ///
@@ -60,50 +60,24 @@ impl TlsChannel {
     /// no I/O.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if `server_name` is neither. `inner` comes back with every error.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if `server_name` is neither, and what rustls says against a ready-made
+    /// configuration. `inner` comes back with every error.
     pub fn client(
         inner: Box<dyn Channel>,
         credentials: &ClientCredentials,
         server_name: &str,
         limits: Limits,
     ) -> Result<Self, OverError> {
-        Self::client_with_config(inner, credentials.config(), server_name, limits)
-    }
-
-    /// A client's side over `inner` with a ready-made rustls configuration, whose provider, verifier and resumption store it
-    /// uses as they are.
-    ///
-    /// # Errors
-    /// As [`client`](Self::client), and what rustls says against the configuration.
-    pub fn client_with_config(
-        inner: Box<dyn Channel>,
-        config: Arc<ClientConfig>,
-        server_name: &str,
-        limits: Limits,
-    ) -> Result<Self, OverError> {
-        Self::over(inner, Role::Client, TlsHandshake::client(config, server_name, limits.input_bytes), limits)
+        let handshake = TlsHandshake::client(Arc::clone(&credentials.0), server_name, limits.input_bytes);
+        Self::over(inner, Role::Client, handshake, limits)
     }
 
     /// A server's side over `inner`. Does no I/O.
     ///
     /// # Errors
-    /// What rustls says against the credentials.
+    /// What rustls says against a ready-made configuration. `inner` comes back with every error.
     pub fn server(inner: Box<dyn Channel>, credentials: &ServerCredentials, limits: Limits) -> Result<Self, OverError> {
-        Self::server_with_config(inner, credentials.config(), limits)
-    }
-
-    /// A server's side over `inner` with a ready-made rustls configuration, whose provider, resolver and verifier it uses as
-    /// they are.
-    ///
-    /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) if the configuration takes 0-RTT data, which an attacker can replay; what
-    /// rustls says against the configuration.
-    pub fn server_with_config(
-        inner: Box<dyn Channel>,
-        config: Arc<ServerConfig>,
-        limits: Limits,
-    ) -> Result<Self, OverError> {
-        Self::over(inner, Role::Server, TlsHandshake::server(&config, limits.input_bytes), limits)
+        Self::over(inner, Role::Server, TlsHandshake::server(&credentials.0, limits.input_bytes), limits)
     }
 
     fn over(
@@ -154,10 +128,12 @@ impl TlsChannel {
         Some(self.facts.get()?.version)
     }
 
-    /// The cipher suite; `None` before the handshake has completed.
+    /// The cipher suite, by its name in IANA's registry, such as `TLS_AES_128_GCM_SHA256` (RFC 8446 appendix B.4), or by
+    /// its number there as `0x1301`, where a provider of your own has one that rustls cannot name; `None` before the
+    /// handshake has completed.
     #[must_use]
-    pub fn cipher_suite(&self) -> Option<CipherSuite> {
-        Some(self.facts.get()?.suite)
+    pub fn cipher_suite(&self) -> Option<&str> {
+        Some(&self.facts.get()?.suite)
     }
 
     /// The application protocol agreed on (ALPN, RFC 7301); `None` without one, and before the handshake has completed.
@@ -185,10 +161,7 @@ channel_core::forward_channel!(TlsChannel => |self| &self.layered;
     fn describe_layer(&self) -> String {
         match self.facts.get() {
             None => format!("tls {} (not open)", self.role),
-            Some(facts) => {
-                let version = format!("{:?}", facts.version).replace('_', ".");
-                format!("tls {} {version} {:?}", self.role, facts.suite)
-            }
+            Some(facts) => format!("tls {} {} {}", self.role, facts.version, facts.suite),
         }
     }
 );

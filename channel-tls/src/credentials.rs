@@ -4,22 +4,23 @@ use std::fmt;
 use std::sync::Arc;
 
 use channel_core::{ErrorKind, Result};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{CipherSuite, ClientConfig, ProtocolVersion, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::fault;
+use crate::parameters::ProtocolVersion;
 use crate::provider::{Choices, Provider};
 
 /// A client's side: the roots it trusts, and a certificate of its own where servers ask for one. Cheap to clone; sessions
 /// made from clones can resume each other.
 #[derive(Clone)]
-pub struct ClientCredentials(Arc<ClientConfig>);
+pub struct ClientCredentials(pub(crate) Arc<ClientConfig>);
 
 /// A server's side: its certificate, and the roots of client certificates where it demands them. Cheap to clone.
 #[derive(Clone)]
-pub struct ServerCredentials(Arc<ServerConfig>);
+pub struct ServerCredentials(pub(crate) Arc<ServerConfig>);
 
 /// Makes [`ClientCredentials`].
 #[must_use]
@@ -48,24 +49,12 @@ impl ClientCredentials {
     pub fn builder(provider: Provider) -> ClientCredentialsBuilder {
         ClientCredentialsBuilder { choices: Choices::new(provider), roots: Vec::new(), identity: None }
     }
-
-    /// The rustls configuration these credentials are.
-    #[must_use]
-    pub fn config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.0)
-    }
 }
 
 impl ServerCredentials {
     /// Begins with `provider` and nothing else.
     pub fn builder(provider: Provider) -> ServerCredentialsBuilder {
         ServerCredentialsBuilder { choices: Choices::new(provider), client_roots: None, identity: None }
-    }
-
-    /// The rustls configuration these credentials are.
-    #[must_use]
-    pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0)
     }
 }
 
@@ -96,15 +85,16 @@ macro_rules! choices {
             self
         }
 
-        /// Only these cipher suites, most wanted first, instead of all the provider thinks safe.
-        pub fn cipher_suites(mut self, suites: &[CipherSuite]) -> Self {
-            self.choices.cipher_suites = Some(suites.to_vec());
+        /// Only these cipher suites, most wanted first, instead of all the provider thinks safe. By their names in IANA's
+        /// registry, such as `TLS_AES_128_GCM_SHA256` (RFC 8446 appendix B.4).
+        pub fn cipher_suites<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+            self.choices.cipher_suites = Some(names.into_iter().map(Into::into).collect());
             self
         }
 
         /// Only these protocol versions, instead of TLS 1.2 and 1.3.
-        pub fn versions(mut self, versions: &[ProtocolVersion]) -> Self {
-            self.choices.versions = Some(versions.to_vec());
+        pub fn versions(mut self, versions: impl IntoIterator<Item = ProtocolVersion>) -> Self {
+            self.choices.versions = Some(versions.into_iter().collect());
             self
         }
     };
@@ -131,7 +121,7 @@ impl ClientCredentialsBuilder {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) without roots, for a certificate or key that cannot be used or do not belong
-    /// together, and for a cipher suite or version the provider lacks.
+    /// together, and for a cipher suite the provider lacks: the message lists those it has.
     pub fn build(self) -> Result<ClientCredentials> {
         let roots = store(self.roots)?;
         let (provider, versions) = self.choices.resolve()?;
@@ -169,7 +159,7 @@ impl ServerCredentialsBuilder {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) without an identity, for a certificate or key that cannot be used or do not
-    /// belong together, and for a cipher suite or version the provider lacks.
+    /// belong together, and for a cipher suite the provider lacks: the message lists those it has.
     pub fn build(self) -> Result<ServerCredentials> {
         let Some(Identity { chain, key }) = self.identity else {
             return Err(fault::error(ErrorKind::InvalidInput, "a server needs a certificate: give it an `identity`"));

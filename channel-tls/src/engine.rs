@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use channel_core::engine::{Decoded, Decoder, Encoder, Ending, Sink, Source, Stopped};
 use channel_core::{Buffer, ErrorKind, Result};
-use rustls::pki_types::CertificateDer;
+use rustls_pki_types::CertificateDer;
 
 use crate::fault;
 use crate::session::{RECORD, Session, record_len};

@@ -1,24 +1,27 @@
 //! The time before data: from the first hello to an open session, and what is known then.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use channel_core::engine::{Advance, Ending, Handshake};
 use channel_core::{Buffer, Error, ErrorKind, Result};
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::engine::{ENDING, Shared, TlsDecoder, TlsEncoder, split};
 use crate::fault;
+use crate::parameters::{ProtocolVersion, suite_name};
 use crate::session::{Connection, Session, is_close_notify, record_len};
 
 /// What the handshake agreed on; published once, when it is complete.
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) version: ProtocolVersion,
-    pub(crate) suite: CipherSuite,
+    /// Its name.
+    pub(crate) suite: Cow<'static, str>,
     pub(crate) alpn: Option<Box<[u8]>>,
     pub(crate) server_name: Option<Box<str>>,
     session: Shared,
@@ -52,10 +55,6 @@ impl TlsHandshake {
 
     /// A server's handshake.
     pub(crate) fn server(config: &ServerConfig, most_pending: usize) -> Result<Self> {
-        if config.max_early_data_size > 0 {
-            let detail = "0-RTT data can be replayed; set `max_early_data_size` to 0";
-            return Err(fault::error(ErrorKind::Unsupported, detail));
-        }
         let asked = Arc::new(OnceLock::new());
         let mut config = ServerConfig::clone(config);
         config.cert_resolver = Arc::new(NameWitness { inner: config.cert_resolver, name: Arc::clone(&asked) });
@@ -74,7 +73,8 @@ impl TlsHandshake {
 
     fn publish(&self, session: Session) -> Result<(TlsDecoder, TlsEncoder)> {
         let known = session.common();
-        let (Some(version), Some(suite)) = (known.protocol_version(), known.negotiated_cipher_suite()) else {
+        let version = known.protocol_version().and_then(ProtocolVersion::of);
+        let (Some(version), Some(suite)) = (version, known.negotiated_cipher_suite()) else {
             return Err(fault::error(ErrorKind::Internal, "the session is open without a version or a cipher suite"));
         };
         let alpn = known.alpn_protocol().map(Box::from);
@@ -84,7 +84,7 @@ impl TlsHandshake {
         // Only this handshake publishes, and it completes once.
         let _ = self.facts.set(Facts {
             version,
-            suite: suite.suite(),
+            suite: suite_name(suite.suite()),
             alpn,
             server_name: self.server_name.get().map(|name| Box::from(&**name)),
             session,

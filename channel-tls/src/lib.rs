@@ -41,9 +41,8 @@
 //! Pre-shared keys and anonymous key exchange (QEMU's `tls-creds-psk` and `tls-creds-anon`): rustls has neither, so there is no
 //! way to ask for them. A private CA and client certificates do what a pre-shared key would.
 //!
-//! # Hooks
-//! Certificate verifiers, certificate resolvers and session stores of a ready-made `rustls` configuration run while the
-//! session is locked: they must not call the channel.
+//! # Whose version it follows
+//! Nothing of rustls is in a signature, except in [`rustls_0_23`], which takes ready-made configurations.
 //!
 //! # Where things are
 //! `session.rs` is the only file that steps rustls; `engine.rs` decodes and encodes with it, `handshake.rs` opens it, and
@@ -61,15 +60,17 @@ mod credentials;
 mod engine;
 mod fault;
 mod handshake;
+mod parameters;
 mod provider;
+pub mod rustls_0_23;
 mod session;
 #[cfg(all(test, any(feature = "aws-lc-rs", feature = "ring")))]
 mod tests;
 
 pub use channel::{Role, TlsChannel};
 pub use credentials::{ClientCredentials, ClientCredentialsBuilder, ServerCredentials, ServerCredentialsBuilder};
+pub use parameters::ProtocolVersion;
 pub use provider::Provider;
-/// The TLS library, for its configuration, version and cipher suite types.
-pub use rustls;
-/// Certificates, private keys and server names as types.
+/// Certificates, private keys and server names as types, of a crate with a version of its own: rustls 0.23 and 0.24 share
+/// its 1.x.
 pub use rustls_pki_types as pki_types;

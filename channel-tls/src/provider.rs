@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use channel_core::{ErrorKind, Result};
 use rustls::crypto::CryptoProvider;
-use rustls::{CipherSuite, ProtocolVersion, SupportedProtocolVersion};
+use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
 use crate::fault;
+use crate::parameters::{ProtocolVersion, suite_name};
 
 /// The library that does the cryptography; each is a feature of this crate. Always named, never a process-wide default.
 ///
-/// With neither feature there is none to name: [`client_with_config`](crate::TlsChannel::client_with_config) and
-/// [`server_with_config`](crate::TlsChannel::server_with_config) take any other in a ready-made configuration.
+/// With neither feature there is none to name: any other comes in a ready-made configuration
+/// ([`rustls_0_23`](crate::rustls_0_23)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Provider {
@@ -39,7 +40,7 @@ impl Provider {
 pub(crate) struct Choices {
     pub(crate) provider: Provider,
     pub(crate) alpn: Vec<Vec<u8>>,
-    pub(crate) cipher_suites: Option<Vec<CipherSuite>>,
+    pub(crate) cipher_suites: Option<Vec<String>>,
     pub(crate) versions: Option<Vec<ProtocolVersion>>,
 }
 
@@ -52,33 +53,31 @@ impl Choices {
     pub(crate) fn resolve(&self) -> Result<(Arc<CryptoProvider>, Vec<&'static SupportedProtocolVersion>)> {
         let mut provider = self.provider.load();
         if let Some(chosen) = &self.cipher_suites {
-            let mut suites = Vec::with_capacity(chosen.len());
-            for suite in chosen {
-                let found = provider.cipher_suites.iter().find(|known| known.suite() == *suite);
-                let Some(found) = found else {
-                    return Err(unknown(format!("{:?} has no cipher suite {suite:?}", self.provider)));
-                };
-                suites.push(*found);
+            let suites = chosen.iter().map(|name| self.suite(name, &provider));
+            provider.cipher_suites = suites.collect::<Result<_>>()?;
+        }
+        let versions = match &self.versions {
+            Some(chosen) => chosen.iter().map(|version| version.supported()).collect(),
+            // rustls refuses a version without a suite, also one that was not asked for by name.
+            None => {
+                let spoken = |version| provider.cipher_suites.iter().any(|suite| suite.version() == version);
+                rustls::ALL_VERSIONS.iter().copied().filter(|version| spoken(*version)).collect()
             }
-            provider.cipher_suites = suites;
-        }
-        let mut versions = rustls::ALL_VERSIONS.to_vec();
-        if let Some(chosen) = &self.versions {
-            for version in chosen {
-                if !versions.iter().any(|known| known.version == *version) {
-                    return Err(unknown(format!("{version:?} is not spoken here; TLSv1_2 and TLSv1_3 are")));
-                }
-            }
-            versions.retain(|known| chosen.contains(&known.version));
-        }
-        // rustls refuses a version without a suite, also one that was not asked for by name.
-        if self.versions.is_none() {
-            versions.retain(|known| provider.cipher_suites.iter().any(|suite| suite.version() == *known));
-        }
+        };
         if self.alpn.iter().any(|name| name.is_empty() || name.len() > 255) {
             return Err(unknown("an ALPN protocol name has 1 to 255 bytes (RFC 7301 §3.1)".to_owned()));
         }
         Ok((Arc::new(provider), versions))
+    }
+
+    fn suite(&self, name: &str, provider: &CryptoProvider) -> Result<SupportedCipherSuite> {
+        let suites = &provider.cipher_suites;
+        if let Some(found) = suites.iter().find(|known| suite_name(known.suite()) == name) {
+            return Ok(*found);
+        }
+        let names: Vec<_> = suites.iter().map(|known| suite_name(known.suite())).collect();
+        let (name, names) = (name.escape_debug(), names.join(", "));
+        Err(unknown(format!("{:?} has no cipher suite `{name}`; choose among {names}", self.provider)))
     }
 }
 

@@ -437,7 +437,7 @@ fn handle<Data>(
             Errand::Nothing => Step::Settled,
             _ => return Err(fault::error(ErrorKind::Internal, "the session cannot send now")),
         },
-        // Early data is refused when a channel is made.
+        // Early data is refused when credentials are made.
         _ => return Err(fault::error(ErrorKind::Internal, "the TLS engine is in a state this layer does not know")),
     };
     Ok((discard, step))

@@ -11,7 +11,8 @@ use std::thread;
 
 use channel_core::{Channel, ChannelExt, Limits};
 use channel_socket::{SocketAddress, SocketChannel, SocketListener};
-use channel_tls::rustls::ProtocolVersion;
+use channel_tls::ProtocolVersion;
+use channel_tls::rustls_0_23::client_credentials;
 use channel_tls::{ServerCredentials, TlsChannel};
 use common::{Authority, NAME, PROVIDER, VERSIONS};
 
@@ -65,7 +66,7 @@ fn directory(test: &str, files: &[(&str, &str)]) -> PathBuf {
 }
 
 fn option(version: ProtocolVersion) -> &'static str {
-    if version == ProtocolVersion::TLSv1_2 { "-tls1_2" } else { "-tls1_3" }
+    if version == ProtocolVersion::Tls1_2 { "-tls1_2" } else { "-tls1_3" }
 }
 
 /// Exchanges data with the process at the other end: all of it there, then all of it back, then both clean ends.
@@ -165,8 +166,8 @@ fn a_client_exchanges_data_with_openssl_s_server() {
             }
         };
         let socket = SocketChannel::connect_tcp(&address[..]).unwrap();
-        let config = authority.client(version);
-        let ours = TlsChannel::client_with_config(Box::new(socket), config, NAME, Limits::default()).unwrap();
+        let credentials = client_credentials(authority.client(version));
+        let ours = TlsChannel::client(Box::new(socket), &credentials, NAME, Limits::default()).unwrap();
         exchange(&ours, &mut openssl, stdout);
     }
 }

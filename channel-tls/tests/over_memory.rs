@@ -4,23 +4,25 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::sync::Arc;
 use std::thread;
 
 use channel_core::{Channel, ChannelExt, ErrorKind, Limits, MemoryChannel, Shutdown, describe};
-use channel_tls::rustls::{ClientConnection, ConnectionCommon, ProtocolVersion, ServerConnection, StreamOwned};
-use channel_tls::{Role, TlsChannel};
+use channel_tls::rustls_0_23::rustls::{ClientConnection, ConnectionCommon, ServerConnection, SideData, StreamOwned};
+use channel_tls::rustls_0_23::{client_credentials, server_credentials};
+use channel_tls::{ProtocolVersion, Role, TlsChannel};
 use common::{Authority, NAME, VERSIONS, pattern};
 
 /// As much as goes each way: a few MiB, and no multiple of anything.
 const AMOUNT: usize = 3 * 1024 * 1024 + 77;
 
 fn client(inner: MemoryChannel, authority: &Authority, version: ProtocolVersion) -> TlsChannel {
-    TlsChannel::client_with_config(Box::new(inner), authority.client(version), NAME, Limits::default()).unwrap()
+    let credentials = client_credentials(authority.client(version));
+    TlsChannel::client(Box::new(inner), &credentials, NAME, Limits::default()).unwrap()
 }
 
 fn server(inner: MemoryChannel, authority: &Authority, version: ProtocolVersion) -> TlsChannel {
-    TlsChannel::server_with_config(Box::new(inner), authority.server(version), Limits::default()).unwrap()
+    let credentials = server_credentials(authority.server(version)).unwrap();
+    TlsChannel::server(Box::new(inner), &credentials, Limits::default()).unwrap()
 }
 
 /// A memory pair's end as a std stream that rustls can own.
@@ -46,7 +48,7 @@ impl Write for Std {
 fn echo<C, D>(mut stream: StreamOwned<C, Std>)
 where
     C: std::ops::DerefMut<Target = ConnectionCommon<D>>,
-    D: channel_tls::rustls::SideData,
+    D: SideData,
 {
     let mut heard = vec![0; AMOUNT];
     stream.read_exact(&mut heard).unwrap();
@@ -126,8 +128,8 @@ fn both_directions_at_once_finish_over_small_buffers() {
 fn the_description_and_the_facts_are_there_once_it_is_open() {
     let authority = Authority::new();
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = client(near, &authority, ProtocolVersion::TLSv1_3);
-    let far = server(far, &authority, ProtocolVersion::TLSv1_3);
+    let near = client(near, &authority, ProtocolVersion::Tls1_3);
+    let far = server(far, &authority, ProtocolVersion::Tls1_3);
     assert_eq!(describe(&near), "tls client (not open) / memory");
     assert!(near.cipher_suite().is_none() && near.peer_certificates().is_none());
     assert!(near.read(&mut [0]).unwrap_err().is_not_open());
@@ -135,26 +137,24 @@ fn the_description_and_the_facts_are_there_once_it_is_open() {
         scope.spawn(|| far.handshake().unwrap());
         near.handshake().unwrap();
     });
-    assert_eq!(describe(&near), "tls client TLSv1.3 TLS13_AES_256_GCM_SHA384 / memory");
-    assert_eq!(describe(&far), "tls server TLSv1.3 TLS13_AES_256_GCM_SHA384 / memory");
+    assert_eq!(describe(&near), "tls client TLSv1.3 TLS_AES_256_GCM_SHA384 / memory");
+    assert_eq!(describe(&far), "tls server TLSv1.3 TLS_AES_256_GCM_SHA384 / memory");
     assert_eq!((near.role(), far.role()), (Role::Client, Role::Server));
     assert_eq!(far.server_name(), Some(NAME));
     assert_eq!(near.peer_certificates().unwrap().len(), 1);
-    assert_eq!(near.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    assert_eq!(near.protocol_version(), Some(ProtocolVersion::Tls1_3));
+    assert_eq!(near.cipher_suite(), Some("TLS_AES_256_GCM_SHA384"));
 }
 
 #[test]
 fn the_application_protocol_is_the_one_that_both_offer() {
     let authority = Authority::new();
     for (offers, agreed) in [(&[][..], None), (&[&b"vnc"[..], b"nbd"][..], Some(&b"vnc"[..]))] {
-        let version = ProtocolVersion::TLSv1_3;
-        let offers = || offers.iter().map(|name| name.to_vec()).collect();
-        let (mut ours, mut theirs) = ((*authority.client(version)).clone(), (*authority.server(version)).clone());
-        (ours.alpn_protocols, theirs.alpn_protocols) = (offers(), offers());
+        let ours = authority.client_builder().alpn(offers).build().unwrap();
+        let theirs = authority.server_builder().alpn(offers).build().unwrap();
         let (near, far) = MemoryChannel::pair().unwrap();
-        let limits = Limits::default;
-        let near = TlsChannel::client_with_config(Box::new(near), Arc::new(ours), NAME, limits()).unwrap();
-        let far = TlsChannel::server_with_config(Box::new(far), Arc::new(theirs), limits()).unwrap();
+        let near = TlsChannel::client(Box::new(near), &ours, NAME, Limits::default()).unwrap();
+        let far = TlsChannel::server(Box::new(far), &theirs, Limits::default()).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| far.handshake().unwrap());
             near.handshake().unwrap();
@@ -167,8 +167,8 @@ fn the_application_protocol_is_the_one_that_both_offer() {
 fn a_cut_stream_is_truncation_and_relaxed_callers_take_it_for_the_end() {
     let authority = Authority::new();
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = client(near, &authority, ProtocolVersion::TLSv1_3);
-    let far = server(far, &authority, ProtocolVersion::TLSv1_3);
+    let near = client(near, &authority, ProtocolVersion::Tls1_3);
+    let far = server(far, &authority, ProtocolVersion::Tls1_3);
     thread::scope(|scope| {
         scope.spawn(|| {
             far.handshake().unwrap();
@@ -188,8 +188,8 @@ fn a_cut_stream_is_truncation_and_relaxed_callers_take_it_for_the_end() {
 fn keys_are_updated_while_data_flows_both_ways() {
     let authority = Authority::new();
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = client(near, &authority, ProtocolVersion::TLSv1_3);
-    let far = server(far, &authority, ProtocolVersion::TLSv1_3);
+    let near = client(near, &authority, ProtocolVersion::Tls1_3);
+    let far = server(far, &authority, ProtocolVersion::Tls1_3);
     assert!(near.request_key_update().unwrap_err().is_not_open());
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -215,8 +215,8 @@ fn keys_are_updated_while_data_flows_both_ways() {
 fn a_client_that_is_refused_tells_the_server_over_the_channel() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = client(near, &ours, ProtocolVersion::TLSv1_3);
-    let far = server(far, &theirs, ProtocolVersion::TLSv1_3);
+    let near = client(near, &ours, ProtocolVersion::Tls1_3);
+    let far = server(far, &theirs, ProtocolVersion::Tls1_3);
     let told = thread::spawn(move || far.handshake().unwrap_err());
     let error = near.handshake().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
@@ -229,8 +229,8 @@ fn a_client_that_is_refused_tells_the_server_over_the_channel() {
 fn a_shutdown_wakes_a_blocked_reader() {
     let authority = Authority::new();
     let (near, far) = MemoryChannel::pair().unwrap();
-    let near = client(near, &authority, ProtocolVersion::TLSv1_3);
-    let far = server(far, &authority, ProtocolVersion::TLSv1_3);
+    let near = client(near, &authority, ProtocolVersion::Tls1_3);
+    let far = server(far, &authority, ProtocolVersion::Tls1_3);
     thread::scope(|scope| {
         scope.spawn(|| far.handshake().unwrap());
         near.handshake().unwrap();
@@ -246,8 +246,8 @@ fn a_shutdown_wakes_a_blocked_reader() {
 fn a_server_opens_though_its_tickets_find_no_room() {
     let authority = Authority::new();
     let (near, far) = MemoryChannel::pair_with_capacity(1).unwrap();
-    let near = client(near, &authority, ProtocolVersion::TLSv1_3);
-    let far = server(far, &authority, ProtocolVersion::TLSv1_3);
+    let near = client(near, &authority, ProtocolVersion::Tls1_3);
+    let far = server(far, &authority, ProtocolVersion::Tls1_3);
     thread::scope(|scope| {
         scope.spawn(|| far.handshake().unwrap());
         near.handshake().unwrap();

@@ -12,8 +12,10 @@ use channel_core::{Channel, ChannelExt, Limits, MemoryChannel};
 use channel_socket::{SocketAddress, SocketChannel};
 use channel_testkit::asleep::asleep;
 use channel_testkit::watchdog;
+use channel_tls::ProtocolVersion;
 use channel_tls::TlsChannel;
-use channel_tls::rustls::{Connection, ProtocolVersion, ServerConnection, Stream};
+use channel_tls::rustls_0_23::rustls::{Connection, ServerConnection, Stream};
+use channel_tls::rustls_0_23::{client_credentials, server_credentials};
 use common::{Authority, NAME, buffered_client, pattern};
 
 /// Gives the client what has come, and sends what it has to say.
@@ -40,10 +42,9 @@ fn turn(client: &mut Connection, raw: &MemoryChannel) {
 fn a_server_that_opens_sends_its_tickets_with_that_call() {
     let authority = Authority::new();
     let (near, far) = MemoryChannel::pair().unwrap();
-    let server =
-        TlsChannel::server_with_config(Box::new(near), authority.server(ProtocolVersion::TLSv1_3), Limits::default());
-    let server = server.unwrap();
-    let mut client = buffered_client(authority.client(ProtocolVersion::TLSv1_3));
+    let credentials = server_credentials(authority.server(ProtocolVersion::Tls1_3)).unwrap();
+    let server = TlsChannel::server(Box::new(near), &credentials, Limits::default()).unwrap();
+    let mut client = buffered_client(authority.client(ProtocolVersion::Tls1_3));
     server.set_blocking(false);
     far.set_blocking(false);
     while server.handshake().is_err_and(|error| error.is_would_block()) {
@@ -67,9 +68,9 @@ fn a_client_that_writes_and_closes_loses_nothing_to_tickets_that_come_late() {
         let near = SocketChannel::connect(&SocketAddress::Inet(listener.local_addr().unwrap())).unwrap();
         let (mut far, _) = listener.accept().unwrap();
         let limits = Limits { linger: Duration::from_secs(1000), ..Limits::default() };
-        let config = authority.client(ProtocolVersion::TLSv1_3);
-        let client = TlsChannel::client_with_config(Box::new(near), config, NAME, limits).unwrap();
-        let mut server = ServerConnection::new(authority.server(ProtocolVersion::TLSv1_3)).unwrap();
+        let credentials = client_credentials(authority.client(ProtocolVersion::Tls1_3));
+        let client = TlsChannel::client(Box::new(near), &credentials, NAME, limits).unwrap();
+        let mut server = ServerConnection::new(authority.server(ProtocolVersion::Tls1_3)).unwrap();
         let data = pattern(512 * 1024);
         thread::scope(|scope| {
             let opening = scope.spawn(|| client.handshake());

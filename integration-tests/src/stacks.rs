@@ -1,46 +1,17 @@
-//! Our stacks over any leaf.
+//! Our stacks with the certificates of this process, and sockets as leaves to put them over.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use channel_core::{Channel, Limits};
+use channel_core::Channel;
 use channel_socket::SocketChannel;
-use channel_tls::TlsChannel;
-use channel_websocket::{ClientOptions, ServerOptions, WebSocketChannel};
+use channel_stack::{ClientOptions, ClientStack, ServerOptions, ServerStack, Stack};
+use channel_tls::rustls_0_23::{client_credentials, server_credentials};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::pki_types::CertificateDer;
 
 use crate::Failure;
-use crate::certificates::{SERVER_NAME, authority};
-use crate::words::words;
-
-words! {
-    /// The layers.
-    Stack {
-        /// A socket alone.
-        Plain = "plain",
-        /// TLS over a socket.
-        Tls = "tls",
-        /// WebSocket over a socket.
-        Ws = "ws",
-        /// WebSocket over TLS over a socket.
-        Wss = "wss",
-    }
-}
-
-impl Stack {
-    /// Whether TLS is one of the layers.
-    #[must_use]
-    pub fn has_tls(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss)
-    }
-
-    /// Whether WebSocket is one of the layers.
-    #[must_use]
-    pub fn has_websocket(self) -> bool {
-        matches!(self, Self::Ws | Self::Wss)
-    }
-}
+use crate::certificates::{SERVER_NAME, authority, client_config};
 
 /// A connected socket as our leaf.
 ///
@@ -50,65 +21,32 @@ pub fn leaf(socket: impl Into<OwnedFd>) -> Result<Box<dyn Channel>, Failure> {
     Ok(Box::new(SocketChannel::from_fd(socket.into()).map_err(|refused| refused.to_string())?))
 }
 
-/// The client's side of `stack` over `leaf`, not yet opened; it verifies the server.
+/// The client's side of `stack`; it verifies the server.
 ///
 /// # Errors
-/// If a layer refuses its configuration.
-pub fn client(
+/// If the certificates cannot be made, or `provider` has no cipher suite for TLS 1.2 or 1.3.
+pub fn client(stack: Stack, provider: Arc<CryptoProvider>) -> Result<ClientStack, Failure> {
+    client_that_trusts(authority()?.root(), stack, provider)
+}
+
+/// As [`client`], of servers in another process, whose authority is `root`.
+///
+/// # Errors
+/// If `root` is no certificate, or `provider` has no cipher suite for TLS 1.2 or 1.3.
+pub fn client_that_trusts(
+    root: CertificateDer<'static>,
     stack: Stack,
-    leaf: Box<dyn Channel>,
     provider: Arc<CryptoProvider>,
-) -> Result<Box<dyn Channel>, Failure> {
-    client_with(stack, leaf, || authority()?.client_config(provider))
+) -> Result<ClientStack, Failure> {
+    let credentials = client_credentials(client_config(root, provider)?);
+    Ok(stack.client(&credentials, SERVER_NAME, ClientOptions::new(SERVER_NAME)))
 }
 
-/// As [`client`]; `config` is asked for where there is TLS.
+/// The server's side of `stack`.
 ///
 /// # Errors
-/// What `config` fails with, or if a layer refuses its configuration.
-pub fn client_with(
-    stack: Stack,
-    leaf: Box<dyn Channel>,
-    config: impl FnOnce() -> Result<Arc<ClientConfig>, Failure>,
-) -> Result<Box<dyn Channel>, Failure> {
-    let mut channel = leaf;
-    if stack.has_tls() {
-        channel = Box::new(TlsChannel::client_with_config(channel, config()?, SERVER_NAME, Limits::default())?);
-    }
-    if stack.has_websocket() {
-        let options = ClientOptions::new(SERVER_NAME);
-        channel = Box::new(WebSocketChannel::client(channel, options, Limits::default())?);
-    }
-    Ok(channel)
-}
-
-/// The server's side of `stack` over `leaf`, not yet opened.
-///
-/// # Errors
-/// If a layer refuses its configuration.
-pub fn server(
-    stack: Stack,
-    leaf: Box<dyn Channel>,
-    provider: Arc<CryptoProvider>,
-) -> Result<Box<dyn Channel>, Failure> {
-    server_with(stack, leaf, || authority()?.server_config(provider))
-}
-
-/// As [`server`]; `config` is asked for where there is TLS.
-///
-/// # Errors
-/// What `config` fails with, or if a layer refuses its configuration.
-pub fn server_with(
-    stack: Stack,
-    leaf: Box<dyn Channel>,
-    config: impl FnOnce() -> Result<Arc<ServerConfig>, Failure>,
-) -> Result<Box<dyn Channel>, Failure> {
-    let mut channel = leaf;
-    if stack.has_tls() {
-        channel = Box::new(TlsChannel::server_with_config(channel, config()?, Limits::default())?);
-    }
-    if stack.has_websocket() {
-        channel = Box::new(WebSocketChannel::server(channel, ServerOptions::default(), Limits::default())?);
-    }
-    Ok(channel)
+/// As [`client`].
+pub fn server(stack: Stack, provider: Arc<CryptoProvider>) -> Result<ServerStack, Failure> {
+    let credentials = server_credentials(authority()?.server_config(provider)?)?;
+    Ok(stack.server(&credentials, ServerOptions::default()))
 }

@@ -1,9 +1,17 @@
 //! Enums whose values are words of a command line and of its output.
 
+use channel_stack::UnknownStack;
+
 /// A request that makes no sense, in one line for the person who made it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(pub String);
+
+impl From<UnknownStack> for Refusal {
+    fn from(unknown: UnknownStack) -> Self {
+        Self(unknown.to_string())
+    }
+}
 
 /// Declares such an enum: `parse` from the value of a key, and `Display`.
 macro_rules! words {

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use channel_core::{
     AioChange, AioChannel, AioHandler, Channel, ChannelExt, Direction, EventLoop, MemoryChannel, Result,
 };
+use channel_stack::Stack;
 use channel_testkit::watchdog;
-use integration_tests::stacks::{self, Stack};
+use integration_tests::stacks;
 use rustls::crypto::aws_lc_rs::default_provider;
 
 /// More than the peer's kernel holds for a reader that does not read: some of it is unsent until the peer reads.
@@ -95,12 +96,14 @@ fn connected(stack: Stack, near_serves: bool) -> (Near, Far) {
     let (far_leaf, leaf) = MemoryChannel::pair().expect("a pair");
     leaf.set_blocking(false);
     let provider = Arc::new(default_provider());
+    let client = stacks::client(stack, Arc::clone(&provider)).expect("a stack");
+    let server = stacks::server(stack, provider).expect("a stack");
     let (near, top) = if near_serves {
-        let top = stacks::client(stack, Box::new(far_leaf), Arc::clone(&provider));
-        (stacks::server(stack, near_leaf, provider), top)
+        let top = client.over(Box::new(far_leaf));
+        (server.over(near_leaf), top)
     } else {
-        let top = stacks::server(stack, Box::new(far_leaf), Arc::clone(&provider));
-        (stacks::client(stack, near_leaf, provider), top)
+        let top = server.over(Box::new(far_leaf));
+        (client.over(near_leaf), top)
     };
     let near: Near = Arc::from(near.expect("a stack"));
     let far = Far { top: top.expect("a stack"), leaf, tcp };

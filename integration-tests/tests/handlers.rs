@@ -13,10 +13,11 @@ use channel_core::{
     AioChange, AioHandler, Channel, ChannelExt, Direction, EventLoop, ReadFlags, Readiness, WriteFlags, find_layer,
 };
 use channel_socket::SocketChannel;
+use channel_stack::Stack;
 use channel_testkit::recording::{Recorded, Recorder};
 use channel_testkit::{child, watchdog};
 use integration_tests::sockets::{self, Transport};
-use integration_tests::stacks::{self, Stack};
+use integration_tests::stacks;
 use rustls::crypto::aws_lc_rs::default_provider;
 
 /// The size of the message a peer sends, and how much of it a handler reads each time.
@@ -42,8 +43,9 @@ type Stacked = Arc<Box<dyn Channel>>;
 fn pair(near: Near) -> (Stacked, Stacked) {
     let (client, server) = sockets::pair(Transport::Unix).unwrap();
     let provider = Arc::new(default_provider());
-    let client = stacks::client(Stack::Wss, stacks::leaf(client).unwrap(), Arc::clone(&provider)).unwrap();
-    let server = stacks::server(Stack::Wss, stacks::leaf(server).unwrap(), provider).unwrap();
+    let client =
+        stacks::client(Stack::Wss, Arc::clone(&provider)).unwrap().over(stacks::leaf(client).unwrap()).unwrap();
+    let server = stacks::server(Stack::Wss, provider).unwrap().over(stacks::leaf(server).unwrap()).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| client.handshake().unwrap());
         server.handshake().unwrap();

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use channel_core::{AioChange, AioHandler, Channel, ChannelExt, EventLoop, ReadFlags, WriteFlags, find_layer};
 use channel_socket::SocketChannel;
+use channel_stack::Stack;
 use channel_testkit::patience::{Patience, Progress, patience};
 use channel_testkit::watchdog;
 use integration_tests::sockets::{self, Transport};
-use integration_tests::stacks::{self, Stack};
+use integration_tests::stacks;
 use rustls::crypto::aws_lc_rs::default_provider;
 
 /// A byte each.
@@ -30,8 +31,8 @@ type Stacked = Arc<Box<dyn Channel>>;
 fn after_the_peer(stack: Stack, transport: Transport) -> Stacked {
     let (client, server) = sockets::pair(transport).unwrap();
     let provider = Arc::new(default_provider());
-    let near = stacks::client(stack, stacks::leaf(client).unwrap(), Arc::clone(&provider)).unwrap();
-    let far = stacks::server(stack, stacks::leaf(server).unwrap(), provider).unwrap();
+    let near = stacks::client(stack, Arc::clone(&provider)).unwrap().over(stacks::leaf(client).unwrap()).unwrap();
+    let far = stacks::server(stack, provider).unwrap().over(stacks::leaf(server).unwrap()).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| near.handshake().unwrap());
         far.handshake().unwrap();

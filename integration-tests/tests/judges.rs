@@ -9,11 +9,11 @@ mod openssl;
 use std::sync::Arc;
 
 use channel_core::Channel;
+use channel_stack::Stack;
 use channel_testkit::watchdog;
 use exchange::{exchange, return_bytes, return_messages};
 use integration_tests::sockets::{self, Socket, Transport};
-use integration_tests::stacks::{self, Stack};
-use integration_tests::{Failure, peers};
+use integration_tests::{Failure, peers, stacks};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 
 /// Which side of the connection is ours; the judge has the other.
@@ -32,8 +32,8 @@ impl Ours {
         provider: Arc<CryptoProvider>,
     ) -> Result<Box<dyn Channel>, Failure> {
         let channel = match self {
-            Self::Client => stacks::client(stack, leaf, provider)?,
-            Self::Server => stacks::server(stack, leaf, provider)?,
+            Self::Client => stacks::client(stack, provider)?.over(leaf)?,
+            Self::Server => stacks::server(stack, provider)?.over(leaf)?,
         };
         channel.handshake()?;
         Ok(channel)

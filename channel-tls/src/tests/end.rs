@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use channel_core::engine::{Advance, Decoder, Encoder, Handshake, Sink, Source, Stopped};
 use channel_core::{Buffer, Error, Limits};
-use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 
 use super::common::{Authority, NAME, buffered_server};
+use crate::ProtocolVersion;
 use crate::engine::{TlsDecoder, TlsEncoder};
 use crate::handshake::{Facts, TlsHandshake};
 
@@ -129,8 +130,8 @@ impl Ours {
 /// Our client and rustls' own server, open with TLS 1.3.
 pub(super) fn client_and_peer() -> (Ours, rustls::Connection) {
     let authority = Authority::new();
-    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
+    let mut ours = Ours::client(authority.client(ProtocolVersion::Tls1_3));
+    let mut peer = buffered_server(authority.server(ProtocolVersion::Tls1_3));
     settle(&mut ours, &mut peer);
     (ours, peer)
 }

@@ -4,7 +4,7 @@ use channel_core::{Error, ErrorKind};
 
 use super::common::{Authority, VERSIONS, buffered_client, buffered_server};
 use super::end::{Ours, from_peer, heard_by, said_by, settle, to_peer};
-use rustls::ProtocolVersion;
+use crate::ProtocolVersion;
 
 fn open(version: ProtocolVersion) -> (Ours, rustls::Connection) {
     let authority = Authority::new();
@@ -51,7 +51,7 @@ fn we_may_write_after_the_peer_ended_its_output() {
 
 #[test]
 fn an_end_without_close_notify_is_truncation() {
-    let (mut ours, mut peer) = open(ProtocolVersion::TLSv1_3);
+    let (mut ours, mut peer) = open(ProtocolVersion::Tls1_3);
     let bytes = said_by(&mut peer, b"all of it");
     ours.receives(&bytes).unwrap();
     let error = ours.inner_ends().unwrap_err();
@@ -67,9 +67,9 @@ fn an_end_without_close_notify_is_truncation() {
 #[test]
 fn an_end_amid_the_handshake_is_truncation() {
     let authority = Authority::new();
-    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut ours = Ours::client(authority.client(ProtocolVersion::Tls1_3));
     ours.receives(&[]).unwrap();
-    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_3));
+    let mut peer = buffered_server(authority.server(ProtocolVersion::Tls1_3));
     let flight = to_peer(&mut peer, &ours.sends()).unwrap();
     ours.receives(&flight[..flight.len() / 2]).unwrap();
     let error = ours.inner_ends().unwrap_err();
@@ -79,7 +79,7 @@ fn an_end_amid_the_handshake_is_truncation() {
 
 #[test]
 fn a_fatal_alert_of_the_peer_is_a_refusal_that_names_it() {
-    let (mut ours, mut peer) = open(ProtocolVersion::TLSv1_3);
+    let (mut ours, mut peer) = open(ProtocolVersion::Tls1_3);
     // Our own bytes sent back to the peer are garbage to it.
     ours.writes(b"x").unwrap();
     let mut bad = ours.sends();
@@ -120,7 +120,7 @@ fn assert_ended_early(error: &Error) {
 #[test]
 fn a_record_that_says_another_type_in_the_clear_ends_an_open_session() {
     for kind in [0x14, 0x15, 0x16, 0x18] {
-        let (mut ours, mut peer) = open(ProtocolVersion::TLSv1_3);
+        let (mut ours, mut peer) = open(ProtocolVersion::Tls1_3);
         let mut record = said_by(&mut peer, b"hello");
         record[0] = kind;
         let error = ours.receives(&record).unwrap_err();
@@ -135,7 +135,7 @@ fn a_record_that_says_another_type_in_the_clear_ends_an_open_session() {
 
 #[test]
 fn a_mislabelled_record_after_our_close_notify_ends_the_session_in_silence() {
-    let (mut ours, mut peer) = open(ProtocolVersion::TLSv1_3);
+    let (mut ours, mut peer) = open(ProtocolVersion::Tls1_3);
     ours.finishes().unwrap();
     drop(ours.sends());
     let mut record = said_by(&mut peer, b"hello");

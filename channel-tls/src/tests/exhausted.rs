@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use channel_core::ErrorKind;
 use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
-use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedCipherSuite, Tls12CipherSuite};
+use rustls::{ClientConfig, RootCertStore, SupportedCipherSuite, Tls12CipherSuite};
 
 use super::common::{Authority, buffered_server, pattern};
 use super::end::{Ours, heard_by, records, said_by, settle, to_peer};
+use crate::ProtocolVersion;
 
 /// A TLS 1.2 client whose keys protect `most` records, the last one of its handshake among them.
 fn client(authority: &Authority, most: u64) -> Arc<ClientConfig> {
-    let mut provider = CryptoProvider::clone(authority.client(ProtocolVersion::TLSv1_2).crypto_provider());
+    let mut provider = CryptoProvider::clone(authority.client(ProtocolVersion::Tls1_2).crypto_provider());
     provider.cipher_suites.retain_mut(|suite| {
         let SupportedCipherSuite::Tls12(known) = *suite else { return false };
         let common = CipherSuiteCommon {
@@ -41,7 +42,7 @@ fn client(authority: &Authority, most: u64) -> Arc<ClientConfig> {
 fn of_a_write_that_cannot_be_sealed_whole_nothing_is_sent() {
     let authority = Authority::new();
     let mut ours = Ours::client(client(&authority, 3));
-    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_2));
+    let mut peer = buffered_server(authority.server(ProtocolVersion::Tls1_2));
     settle(&mut ours, &mut peer);
     ours.writes(b"before").unwrap();
     // Its first record could still be sealed; the second could not.

@@ -3,12 +3,12 @@
 use std::error::Error as _;
 
 use channel_core::{Error, ErrorKind};
-use rustls::{AlertDescription, CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
+use rustls::{AlertDescription, ClientConfig, ServerConfig};
 
 use super::common::{Authority, NAME, PROVIDER, VERSIONS, buffered_client, buffered_server};
 use super::end::{Ours, from_peer, to_peer};
 use crate::handshake::TlsHandshake;
-use crate::{ClientCredentials, ServerCredentials};
+use crate::{ClientCredentials, ProtocolVersion, ServerCredentials};
 
 /// How a handshake of our client with a buffered server fails: our error, and the alert the server got.
 fn client_refuses(mut ours: Ours, server: std::sync::Arc<ServerConfig>) -> (Error, AlertDescription) {
@@ -47,8 +47,8 @@ fn a_server_with_another_name_is_refused() {
 #[test]
 fn a_server_of_an_unknown_authority_is_refused() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let client: std::sync::Arc<ClientConfig> = ours.client(ProtocolVersion::TLSv1_3);
-    let (error, alert) = client_refuses(Ours::client(client), theirs.server(ProtocolVersion::TLSv1_3));
+    let client: std::sync::Arc<ClientConfig> = ours.client(ProtocolVersion::Tls1_3);
+    let (error, alert) = client_refuses(Ours::client(client), theirs.server(ProtocolVersion::Tls1_3));
     assert_not_authentic(&error);
     // rcgen's authorities share a name and differ in their keys.
     assert!(matches!(alert, AlertDescription::UnknownCA | AlertDescription::DecryptError), "{alert:?}");
@@ -58,8 +58,8 @@ fn a_server_of_an_unknown_authority_is_refused() {
 fn an_expired_certificate_is_refused() {
     let authority = Authority::new();
     let (chain, key) = authority.issue_expired(NAME);
-    let server = ServerCredentials::builder(PROVIDER).identity(chain, key).build().unwrap().config();
-    let (error, alert) = client_refuses(Ours::client(authority.client(ProtocolVersion::TLSv1_3)), server);
+    let server = ServerCredentials::builder(PROVIDER).identity(chain, key).build().unwrap().0;
+    let (error, alert) = client_refuses(Ours::client(authority.client(ProtocolVersion::Tls1_3)), server);
     assert_not_authentic(&error);
     assert_eq!(alert, AlertDescription::CertificateExpired);
 }
@@ -84,7 +84,7 @@ fn a_server_that_demands_certificates_refuses_a_client_without_one() {
     let server = authority.server_builder().require_client_certificates_pem(authority.root_pem.as_bytes()).unwrap();
     let server = server.build().unwrap();
     for version in VERSIONS {
-        let mut ours = Ours::server(&server.config());
+        let mut ours = Ours::server(&server.0);
         let (error, told) = serve(&mut ours, &mut buffered_client(authority.client(version)));
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Authentication);
         let alert = AlertDescription::CertificateRequired;
@@ -100,8 +100,8 @@ fn a_server_that_demands_certificates_knows_the_client_that_has_one() {
     let server = authority.server_builder().require_client_certificates([authority.root.clone()]).build().unwrap();
     let (chain, key) = authority.issue_pem("client.example");
     let client = authority.client_builder().identity_pem(chain.as_bytes(), key.as_bytes()).unwrap().build().unwrap();
-    let mut ours = Ours::server(&server.config());
-    let (went, told) = serve(&mut ours, &mut buffered_client(client.config()));
+    let mut ours = Ours::server(&server.0);
+    let (went, told) = serve(&mut ours, &mut buffered_client(client.0));
     went.unwrap();
     told.unwrap();
     assert_eq!(ours.facts.get().unwrap().peer_certificates().len(), 1);
@@ -112,8 +112,8 @@ fn a_client_that_refuses_our_certificate_is_an_authentication_error_at_the_serve
     let (ours, theirs) = (Authority::new(), Authority::new());
     let (chain, key) = ours.issue_expired(NAME);
     let server = ServerCredentials::builder(PROVIDER).identity(chain, key).build().unwrap();
-    let mut client = buffered_client(theirs.client(ProtocolVersion::TLSv1_3));
-    let mut server = Ours::server(&server.config());
+    let mut client = buffered_client(theirs.client(ProtocolVersion::Tls1_3));
+    let mut server = Ours::server(&server.0);
     let hello = from_peer(&mut client);
     server.receives(&hello).unwrap();
     to_peer(&mut client, &server.sends()).unwrap_err();
@@ -128,7 +128,7 @@ fn garbage_in_the_handshake_is_a_protocol_error_and_is_answered() {
     for garbage in
         [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-OpenSSH_9.6\r\n", &[0; 5], &[22, 3, 1, 0, 0], &[22, 3, 1, 72, 0]]
     {
-        let mut server = Ours::server(&authority.server(ProtocolVersion::TLSv1_3));
+        let mut server = Ours::server(&authority.server(ProtocolVersion::Tls1_3));
         let error = server.receives(garbage).unwrap_err();
         assert_eq!((error.kind(), error.layer()), (ErrorKind::Protocol, "tls"), "{error}");
         assert_eq!(server.sends(), [21, 3, 3, 0, 2, 2, 50], "decode_error, in the clear");
@@ -138,17 +138,10 @@ fn garbage_in_the_handshake_is_a_protocol_error_and_is_answered() {
 #[test]
 fn a_peer_without_a_common_version_is_a_protocol_error() {
     let authority = Authority::new();
-    let mut ours = Ours::server(&authority.server(ProtocolVersion::TLSv1_3));
-    let (error, told) = serve(&mut ours, &mut buffered_client(authority.client(ProtocolVersion::TLSv1_2)));
+    let mut ours = Ours::server(&authority.server(ProtocolVersion::Tls1_3));
+    let (error, told) = serve(&mut ours, &mut buffered_client(authority.client(ProtocolVersion::Tls1_2)));
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Protocol);
     assert_eq!(told.unwrap_err(), rustls::Error::AlertReceived(AlertDescription::ProtocolVersion));
-}
-
-#[test]
-fn early_data_is_refused_when_the_channel_is_made() {
-    let mut config = (*Authority::new().server(ProtocolVersion::TLSv1_3)).clone();
-    config.max_early_data_size = 1;
-    assert!(TlsHandshake::server(&config, 4096).err().unwrap().is_unsupported());
 }
 
 #[test]
@@ -163,11 +156,11 @@ fn credentials_that_cannot_work_are_invalid_input() {
         client().identity_pem(authority.root_pem.as_bytes(), b"no key in here").unwrap_err(),
         ServerCredentials::builder(PROVIDER).build().unwrap_err(),
         ServerCredentials::builder(PROVIDER).identity(chain, other_key).build().unwrap_err(),
-        authority.client_builder().versions(&[ProtocolVersion::SSLv3]).build().unwrap_err(),
-        authority.client_builder().cipher_suites(&[CipherSuite::TLS_NULL_WITH_NULL_NULL]).build().unwrap_err(),
-        authority.client_builder().cipher_suites(&[]).build().unwrap_err(),
+        authority.client_builder().versions([]).build().unwrap_err(),
+        authority.client_builder().cipher_suites(["TLS_NULL_WITH_NULL_NULL"]).build().unwrap_err(),
+        authority.client_builder().cipher_suites([""; 0]).build().unwrap_err(),
         authority.client_builder().alpn([""]).build().unwrap_err(),
-        TlsHandshake::client(authority.client(ProtocolVersion::TLSv1_3), "not a name", 4096).err().unwrap(),
+        TlsHandshake::client(authority.client(ProtocolVersion::Tls1_3), "not a name", 4096).err().unwrap(),
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
@@ -177,9 +170,22 @@ fn credentials_that_cannot_work_are_invalid_input() {
 #[test]
 fn one_cipher_suite_is_enough_and_picks_its_version() {
     let authority = Authority::new();
-    for suite in [CipherSuite::TLS13_AES_128_GCM_SHA256, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256] {
-        authority.client_builder().cipher_suites(&[suite]).build().unwrap();
-        authority.server_builder().cipher_suites(&[suite]).build().unwrap();
+    for suite in ["TLS_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"] {
+        authority.client_builder().cipher_suites([suite]).build().unwrap();
+        authority.server_builder().cipher_suites([suite]).build().unwrap();
+    }
+}
+
+#[test]
+fn an_unknown_cipher_suite_is_told_those_there_are() {
+    // Not by rustls' names either, and not in any spelling but the registry's.
+    for name in ["TLS13_AES_128_GCM_SHA256", "tls_aes_128_gcm_sha256", "AES128-GCM-SHA256\n", ""] {
+        let error = Authority::new().client_builder().cipher_suites([name]).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let said = error.to_string();
+        let list =
+            "choose among TLS_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, TLS_CHACHA20_POLY1305_SHA256, TLS_ECDHE_";
+        assert!(said.contains(list) && !said.contains('\n'), "{said}");
     }
 }
 

@@ -4,10 +4,10 @@ use std::io::IoSliceMut;
 
 use channel_core::Buffer;
 use channel_core::engine::{Decoder, Sink};
-use rustls::ProtocolVersion;
 
 use super::common::{Authority, buffered_client};
 use super::end::{Ours, from_peer, to_peer};
+use crate::ProtocolVersion;
 
 /// Whether a decoding step without input says that there is something to send.
 fn told(ours: &mut Ours) -> bool {
@@ -20,8 +20,8 @@ fn told(ours: &mut Ours) -> bool {
 /// Our server, open, and its client.
 fn with_tickets_to_send() -> (Ours, rustls::Connection) {
     let authority = Authority::new();
-    let mut ours = Ours::server(&authority.server(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut ours = Ours::server(&authority.server(ProtocolVersion::Tls1_3));
+    let mut peer = buffered_client(authority.client(ProtocolVersion::Tls1_3));
     ours.receives(&from_peer(&mut peer)).unwrap();
     let finished = to_peer(&mut peer, &ours.sends()).unwrap();
     ours.receives(&finished).unwrap();

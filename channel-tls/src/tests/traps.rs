@@ -2,20 +2,20 @@
 
 use channel_core::engine::{Advance, Encoder, Handshake};
 use channel_core::{Buffer, ErrorKind, Result};
-use rustls::ProtocolVersion;
 
 use super::common::{Authority, buffered_client, buffered_server, pattern};
 use super::end::{Ours, client_and_peer, from_peer, heard_by, records, said_by, settle, to_peer};
+use crate::ProtocolVersion;
 use crate::handshake::TlsHandshake;
 use crate::session::contained;
 
 /// Our client, open, and a peer whose handshake messages come in small pieces; its tickets are still on their way.
 fn with_tickets_in_pieces() -> (Ours, rustls::Connection, Vec<u8>) {
     let authority = Authority::new();
-    let mut config = (*authority.server(ProtocolVersion::TLSv1_3)).clone();
+    let mut config = (*authority.server(ProtocolVersion::Tls1_3)).clone();
     config.max_fragment_size = Some(32);
     let mut peer = buffered_server(config.into());
-    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut ours = Ours::client(authority.client(ProtocolVersion::Tls1_3));
     ours.receives(&[]).unwrap();
     let flight = to_peer(&mut peer, &ours.sends()).unwrap();
     ours.receives(&flight).unwrap();
@@ -62,10 +62,10 @@ fn we_end_our_output_while_a_ticket_in_pieces_has_stalled() {
 #[test]
 fn a_message_in_pieces_is_bounded_by_the_limits() {
     let authority = Authority::new();
-    let mut config = (*authority.server(ProtocolVersion::TLSv1_3)).clone();
+    let mut config = (*authority.server(ProtocolVersion::Tls1_3)).clone();
     config.max_fragment_size = Some(32);
     let mut peer = buffered_server(config.into());
-    let handshake = TlsHandshake::client(authority.client(ProtocolVersion::TLSv1_3), super::common::NAME, 300);
+    let handshake = TlsHandshake::client(authority.client(ProtocolVersion::Tls1_3), super::common::NAME, 300);
     let mut ours = Ours::over(handshake.unwrap());
     ours.receives(&[]).unwrap();
     let flight = to_peer(&mut peer, &ours.sends()).unwrap();
@@ -75,12 +75,12 @@ fn a_message_in_pieces_is_bounded_by_the_limits() {
 #[test]
 fn the_bound_of_a_message_in_pieces_is_the_last_that_fits() {
     let authority = Authority::new();
-    let mut config = (*authority.server(ProtocolVersion::TLSv1_3)).clone();
+    let mut config = (*authority.server(ProtocolVersion::Tls1_3)).clone();
     config.max_fragment_size = Some(64);
     let config = std::sync::Arc::new(config);
     let most_pending = |bound: usize| -> Result<usize> {
         let mut peer = buffered_server(config.clone());
-        let client = authority.client(ProtocolVersion::TLSv1_3);
+        let client = authority.client(ProtocolVersion::Tls1_3);
         let mut ours = Ours::over(TlsHandshake::client(client, super::common::NAME, bound).unwrap());
         ours.receives(&[])?;
         let flight = to_peer(&mut peer, &ours.sends()).unwrap();
@@ -112,8 +112,8 @@ fn the_bound_of_a_message_in_pieces_is_the_last_that_fits() {
 fn open_means_both_directions() {
     // After its first flight a TLS 1.3 server may send, but the client has not proved anything yet.
     let authority = Authority::new();
-    let mut server = TlsHandshake::server(&authority.server(ProtocolVersion::TLSv1_3), 4096).unwrap();
-    let mut peer = buffered_client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut server = TlsHandshake::server(&authority.server(ProtocolVersion::Tls1_3), 4096).unwrap();
+    let mut peer = buffered_client(authority.client(ProtocolVersion::Tls1_3));
     let mut out = Buffer::new();
     let mut hello = from_peer(&mut peer);
     let advance = server.advance(&mut hello, false, &mut out).unwrap();
@@ -165,7 +165,7 @@ fn no_send_after_close_notify() {
         to_peer(&mut peer, &ours.sends()).unwrap();
         assert_eq!(ours.writes(b"late").unwrap_err().kind(), ErrorKind::BrokenPipe);
         ours.finishes().unwrap();
-        if version == ProtocolVersion::TLSv1_3 {
+        if version == ProtocolVersion::Tls1_3 {
             peer.refresh_traffic_keys().unwrap(); // asks for a reply that must not come
         }
         let data = said_by(&mut peer, b"still heard");
@@ -203,8 +203,8 @@ fn a_panic_of_rustls_after_our_close_notify_is_an_error() {
 #[test]
 fn a_key_update_is_answered_with_our_next_data() {
     let authority = Authority::new();
-    let mut ours = Ours::server(&authority.server(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut ours = Ours::server(&authority.server(ProtocolVersion::Tls1_3));
+    let mut peer = buffered_client(authority.client(ProtocolVersion::Tls1_3));
     settle(&mut ours, &mut peer);
     peer.refresh_traffic_keys().unwrap();
     let update = from_peer(&mut peer);
@@ -223,8 +223,8 @@ fn a_key_update_is_answered_with_our_next_data() {
 #[test]
 fn key_updates_without_data_between_are_bounded() {
     let authority = Authority::new();
-    let mut ours = Ours::server(&authority.server(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut ours = Ours::server(&authority.server(ProtocolVersion::Tls1_3));
+    let mut peer = buffered_client(authority.client(ProtocolVersion::Tls1_3));
     settle(&mut ours, &mut peer);
     let mut send = |ours: &mut Ours, data: &[u8]| {
         peer.refresh_traffic_keys().unwrap();
@@ -255,8 +255,8 @@ fn keys_are_updated_on_request_in_tls_1_3_only() {
     assert_eq!(ours.heard, b"theirstheirstheirs");
 
     let authority = Authority::new();
-    let mut ours = Ours::client(authority.client(ProtocolVersion::TLSv1_2));
-    let mut peer = buffered_server(authority.server(ProtocolVersion::TLSv1_2));
+    let mut ours = Ours::client(authority.client(ProtocolVersion::Tls1_2));
+    let mut peer = buffered_server(authority.server(ProtocolVersion::Tls1_2));
     settle(&mut ours, &mut peer);
     let error = ours.open.as_mut().unwrap().1.request_key_update().unwrap_err();
     assert!(error.is_unsupported());
@@ -277,8 +277,8 @@ fn a_full_sink_stops_the_decoder_between_records() {
 fn what_the_reader_left_to_send_goes_before_what_is_sealed() {
     // The alert of a TLS 1.2 peer that asks to renegotiate would be such a thing; tickets of a server are the common one.
     let authority = Authority::new();
-    let mut ours = Ours::server(&authority.server(ProtocolVersion::TLSv1_3));
-    let mut peer = buffered_client(authority.client(ProtocolVersion::TLSv1_3));
+    let mut ours = Ours::server(&authority.server(ProtocolVersion::Tls1_3));
+    let mut peer = buffered_client(authority.client(ProtocolVersion::Tls1_3));
     let hello = from_peer(&mut peer);
     ours.receives(&hello).unwrap();
     let finished = to_peer(&mut peer, &ours.sends()).unwrap();

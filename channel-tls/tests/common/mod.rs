@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use channel_tls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use channel_tls::rustls::{self, ClientConfig, ClientConnection, ProtocolVersion, ServerConfig, ServerConnection};
-use channel_tls::{ClientCredentials, ClientCredentialsBuilder, Provider, ServerCredentials, ServerCredentialsBuilder};
+use channel_tls::rustls_0_23::rustls::{self, ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use channel_tls::rustls_0_23::{client_config, server_config};
+use channel_tls::{ClientCredentials, ClientCredentialsBuilder, ServerCredentials, ServerCredentialsBuilder};
+use channel_tls::{ProtocolVersion, Provider};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
 pub const NAME: &str = "peer.example";
@@ -78,15 +80,15 @@ impl Authority {
     }
 
     pub fn client(&self, version: ProtocolVersion) -> Arc<ClientConfig> {
-        self.client_builder().versions(&[version]).build().unwrap().config()
+        client_config(&self.client_builder().versions([version]).build().unwrap())
     }
 
     pub fn server(&self, version: ProtocolVersion) -> Arc<ServerConfig> {
-        self.server_builder().versions(&[version]).build().unwrap().config()
+        server_config(&self.server_builder().versions([version]).build().unwrap())
     }
 }
 
-pub const VERSIONS: [ProtocolVersion; 2] = [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3];
+pub const VERSIONS: [ProtocolVersion; 2] = [ProtocolVersion::Tls1_2, ProtocolVersion::Tls1_3];
 
 pub fn buffered_client(config: Arc<ClientConfig>) -> rustls::Connection {
     ClientConnection::new(config, ServerName::try_from(NAME).unwrap()).unwrap().into()

@@ -12,20 +12,18 @@ use std::thread;
 use std::time::Duration;
 
 use channel_core::{AioChange, AioChannel, AioHandler, Channel, ChannelExt, EventLoop};
+use channel_stack::{ClientStack, ServerStack, Stack};
 use malloc_info::info::{SystemType, TotalType};
 use malloc_info::malloc_info;
-use rustls::{ClientConfig, ServerConfig};
 use serde_json::{Value, json};
 
 use super::descriptors::raise_limit;
 use super::options::{Cipher, Provider, key_and_value, number};
 use super::peers::crypto;
 use super::progress::Progress;
-use crate::certificates::authority;
 use crate::sockets::{Pairs, Socket, Transport};
-use crate::stacks::{self, Stack};
 use crate::words::{Refusal, words};
-use crate::{Failure, content};
+use crate::{Failure, content, stacks};
 
 words! {
     /// How the connections were used, and how they wait.
@@ -89,7 +87,7 @@ impl Options {
             let (key, value) = key_and_value(word, KEYS)?;
             match key {
                 "transport" => options.transport = Transport::parse(key, value)?,
-                "stack" => options.stack = Stack::parse(key, value)?,
+                "stack" => options.stack = value.parse()?,
                 "n" => options.n = number(key, value, 1, 1_000_000)?,
                 "mode" => options.mode = Idle::parse(key, value)?,
                 "size" => options.size = number(key, value, 1, 64 * 1024)?,
@@ -153,9 +151,10 @@ pub fn run(options: &Options) -> Result<Measurement, Failure> {
     }
     let provider = crypto(options.provider, options.cipher);
     let ends = Ends {
-        stack: options.stack,
-        client: authority()?.client_config(provider.clone())?,
-        server: authority()?.server_config(provider)?,
+        client: stacks::client(options.stack, provider.clone())?,
+        server: stacks::server(options.stack, provider)?,
+        // The first of a ClientHello, or of `GET`.
+        first: if options.stack.has_tls() { 0x16 } else { b'G' },
         pairs: Pairs::new(options.transport)?,
         message: content::at(0, options.size),
     };
@@ -208,9 +207,10 @@ fn resident() -> Result<u64, Failure> {
 
 /// What connections are made of.
 struct Ends {
-    stack: Stack,
-    client: Arc<ClientConfig>,
-    server: Arc<ServerConfig>,
+    client: ClientStack,
+    server: ServerStack,
+    /// What a client says first.
+    first: u8,
     pairs: Pairs,
     message: &'static [u8],
 }
@@ -219,18 +219,17 @@ type End = Box<dyn Channel>;
 
 impl Ends {
     fn client(&self, socket: Socket) -> Result<End, Failure> {
-        stacks::client_with(self.stack, stacks::leaf(socket)?, || Ok(Arc::clone(&self.client)))
+        Ok(self.client.over(stacks::leaf(socket)?)?)
     }
 
     fn server(&self, socket: Socket) -> Result<End, Failure> {
-        stacks::server_with(self.stack, stacks::leaf(socket)?, || Ok(Arc::clone(&self.server)))
+        Ok(self.server.over(stacks::leaf(socket)?)?)
     }
 
     /// A server and a client that wait for their peers.
     fn half_open(&self) -> Result<[(End, Socket); 2], Failure> {
         let (near, mut far) = self.pairs.connect()?;
-        // The first of a ClientHello, or of `GET`.
-        far.write_all(if self.stack.has_tls() { &[0x16] } else { b"G" })?;
+        far.write_all(&[self.first])?;
         let server = (self.server(near)?, far);
         let (near, far) = self.pairs.connect()?;
         let client = (self.client(near)?, far);

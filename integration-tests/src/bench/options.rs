@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use channel_stack::Stack;
+
 use crate::content;
 use crate::sockets::Transport;
-use crate::stacks::Stack;
 use crate::words::{Refusal, words};
 
 words! {
@@ -44,9 +45,9 @@ words! {
 words! {
     /// The TLS 1.3 cipher suite.
     Cipher {
-        /// `TLS13_AES_128_GCM_SHA256`
+        /// `TLS_AES_128_GCM_SHA256`
         Aes128 = "aes128",
-        /// `TLS13_AES_256_GCM_SHA384`
+        /// `TLS_AES_256_GCM_SHA384`
         Aes256 = "aes256",
     }
 }
@@ -150,7 +151,7 @@ impl Options {
             match key {
                 "peer" => options.peer = Peer::parse(key, value)?,
                 "transport" => options.transport = Transport::parse(key, value)?,
-                "stack" => options.stack = Stack::parse(key, value)?,
+                "stack" => options.stack = value.parse()?,
                 "dir" => options.dir = Sends::parse(key, value)?,
                 "mode" => options.mode = Mode::parse(key, value)?,
                 "reader" => options.reader = Reader::parse(key, value)?,
@@ -225,6 +226,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_in_one_line_that_helps() {
         assert_eq!(refusal(&["peer=rustls", "stack=ws"]), "peer=rustls does not speak stack=ws; it has stack=tls");
+        assert_eq!(refusal(&["stack=ssl"]), "unknown stack `ssl`; choose one of plain, tls, ws, wss");
         assert_eq!(refusal(&["size=0"]), "size=0: give a whole number from 1 to 1048576");
         assert_eq!(refusal(&["secs=long"]), "secs=long: give a number from 0.05 to 3600");
         assert!(refusal(&["reader=asleep", "peer=raw", "stack=plain"]).starts_with("reader=asleep: peer=raw is not"));

@@ -124,11 +124,11 @@ impl End {
     fn into_channel(self) -> Result<Box<dyn Channel>, Failure> {
         let provider = crypto(self.options.provider, self.options.cipher);
         let leaf = stacks::leaf(self.socket)?;
-        if self.is_client {
-            stacks::client(self.options.stack, leaf, provider)
+        Ok(if self.is_client {
+            stacks::client(self.options.stack, provider)?.over(leaf)?
         } else {
-            stacks::server(self.options.stack, leaf, provider)
-        }
+            stacks::server(self.options.stack, provider)?.over(leaf)?
+        })
     }
 
     fn into_websocket(self) -> Result<peers::TungsteniteSocket, Failure> {

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use channel_stack::Stack;
+
 use super::options::{Mode, Options, Peer, Sends};
-use crate::stacks::Stack;
 
 /// One kind of run; both directions of it are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

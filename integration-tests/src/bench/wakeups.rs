@@ -13,7 +13,6 @@ mod options;
 mod process;
 mod server;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -26,7 +25,6 @@ use super::descriptors::raise_limit;
 use super::peers::crypto;
 use super::progress::Progress;
 use super::threads::{Cores, pin_to, thread_cpu};
-use crate::certificates::authority;
 use crate::sockets::{Pairs, Transport};
 use crate::words::words;
 use crate::{Failure, stacks};
@@ -230,7 +228,7 @@ impl Cost {
 
 /// Opens the connections of a loop, a few dozen at a time, and has one message echoed on each.
 fn open(options: &Options, clients: &Clients, crowd: Crowd, n: usize) -> Result<Server, Failure> {
-    let config = authority()?.server_config(crypto(options.provider, options.cipher))?;
+    let stack = stacks::server(options.stack, crypto(options.provider, options.cipher))?;
     let pairs = Pairs::new(options.transport)?;
     let mut server = Server::new()?;
     clients.listen_on(&server)?;
@@ -242,8 +240,7 @@ fn open(options: &Options, clients: &Clients, crowd: Crowd, n: usize) -> Result<
             // The busy ones are spread evenly over all.
             let busy = n.min(BUSY);
             let is_busy = (begun + 1) * busy / n > begun * busy / n;
-            let channel = stacks::server_with(options.stack, stacks::leaf(near)?, || Ok(Arc::clone(&config)))?;
-            server.add(channel, options.mode)?;
+            server.add(stack.over(stacks::leaf(near)?)?, options.mode)?;
             clients.open(crowd, is_busy, far)?;
             begun += 1;
         }

@@ -11,11 +11,12 @@ use std::thread;
 use std::time::Duration;
 
 use channel_core::Channel;
+use channel_stack::Stack;
 use integration_tests::Failure;
 use integration_tests::certificates::{SERVER_NAME, authority};
 use integration_tests::content::{self, Checker};
 use integration_tests::sockets::{Socket, Transport};
-use integration_tests::stacks::{self, Stack};
+use integration_tests::stacks;
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
 use tempfile::TempDir;
 

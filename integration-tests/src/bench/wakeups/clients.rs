@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use channel_core::{AioChange, AioContext, AioHandler, Channel, ChannelExt, EventLoop, LoopHandle, Timer};
-use rustls::ClientConfig;
+use channel_stack::ClientStack;
 use rustls::pki_types::CertificateDer;
 
 use super::super::options::{Cipher, Provider};
@@ -16,8 +16,7 @@ use super::super::threads::pin_to;
 use super::control::{Control, Message};
 use super::{Crowd, MESSAGE, Options};
 use crate::content::{self, Checker};
-use crate::stacks::{self, Stack};
-use crate::{Failure, certificates};
+use crate::{Failure, stacks};
 
 /// How long a message may be on its way once all are to rest; it is lost then.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,8 +43,7 @@ pub(super) fn run(words: &[String]) -> Result<(), Failure> {
     let provider = crypto(Provider::parse("provider", provider)?, Cipher::parse("cipher", cipher)?);
     let event_loop = EventLoop::new()?;
     let clients = Arc::new(Clients {
-        stack: Stack::parse("stack", stack)?,
-        config: certificates::client_config(CertificateDer::from(root?), provider)?,
+        stack: stacks::client_that_trusts(CertificateDer::from(root?), stack.parse()?, provider)?,
         context: event_loop.handle(),
         control,
         talking: [AtomicBool::new(false), AtomicBool::new(false)],
@@ -63,8 +61,7 @@ pub(super) fn run(words: &[String]) -> Result<(), Failure> {
 
 /// All connections of this process.
 struct Clients {
-    stack: Stack,
-    config: Arc<ClientConfig>,
+    stack: ClientStack,
     context: Arc<LoopHandle>,
     control: Arc<Control>,
     /// Whether a crowd keeps messages in flight.
@@ -126,7 +123,7 @@ impl Clients {
     }
 
     fn open(self: &Arc<Self>, crowd: Crowd, busy: bool, socket: OwnedFd) -> Result<(), Failure> {
-        let channel = stacks::client_with(self.stack, stacks::leaf(socket)?, || Ok(Arc::clone(&self.config)))?;
+        let channel = self.stack.over(stacks::leaf(socket)?)?;
         channel.set_blocking(false);
         let mut book = self.book();
         let start = book.clients.len() as u64 * 997;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use channel_stack::Stack;
+
 use super::super::options::{Cipher, Peer, Provider, key_and_value, number, seconds};
 use crate::sockets::Transport;
-use crate::stacks::Stack;
 use crate::words::{Refusal, words};
 
 words! {
@@ -67,7 +68,7 @@ impl Options {
                 "peer" if Peer::parse(key, value)? == Peer::Project => {}
                 "peer" => return Err(Refusal(format!("wakeups has no peer={value} (yet); it has peer=project"))),
                 "transport" => options.transport = Transport::parse(key, value)?,
-                "stack" => options.stack = Stack::parse(key, value)?,
+                "stack" => options.stack = value.parse()?,
                 "n" => options.n = number(key, value, 1, 1_000_000)?,
                 "secs" => options.time = seconds(value)?,
                 "mode" => options.mode = Serving::parse(key, value)?,
