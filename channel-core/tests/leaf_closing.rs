@@ -23,6 +23,8 @@ struct Child {
     silent: Arc<OwnedFd>,
     ended: Arc<OwnedFd>,
     closes: AtomicUsize,
+    /// How many of its ends are not the last.
+    steps: AtomicUsize,
 }
 
 fn event() -> Arc<OwnedFd> {
@@ -34,7 +36,7 @@ fn end(child: &LeafChannel<Child>) {
 }
 
 fn child(linger: Duration) -> LeafChannel<Child> {
-    let child = Child { silent: event(), ended: event(), closes: AtomicUsize::new(0) };
+    let child = Child { silent: event(), ended: event(), closes: AtomicUsize::new(0), steps: AtomicUsize::new(0) };
     LeafChannel::with_limits(child, &Limits { linger, ..Limits::default() })
 }
 
@@ -71,6 +73,7 @@ impl Leaf for Child {
     fn close(&self, deadline: Instant) -> Result<()> {
         self.closes.fetch_add(1, Ordering::SeqCst);
         match rustix::io::read(&self.ended, &mut [0; 8]) {
+            Ok(_) if self.steps.swap(0, Ordering::SeqCst) > 0 => Err(Error::WOULD_BLOCK),
             Ok(_) => Ok(()),
             Err(_) if deadline <= Instant::now() => Err(Error::new(ErrorKind::TimedOut, "child", "it was killed")),
             Err(_) => Err(Error::WOULD_BLOCK),
@@ -118,35 +121,75 @@ fn what_it_comes_to_when_the_time_has_passed_is_the_result_for_everybody() {
 
 #[test]
 fn handlers_are_called_when_closing_can_go_on() {
-    for passes in [false, true] {
-        let child = child(if passes { SHORT } else { LONG });
+    watchdog::run("handlers_are_called_when_closing_can_go_on", || [false, true].into_iter().for_each(handlers_of));
+}
+
+fn handlers_of(passes: bool) {
+    let child = child(if passes { SHORT } else { LONG });
+    child.set_blocking(false);
+    let recorder = Recorder::new();
+    let counts = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+    let [read, write, closer] = counts.each_ref().map(|count| {
+        let count = Arc::clone(count);
+        AioHandler::new(recorder.clone(), move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        })
+    });
+    child.set_aio_fd_handler(AioChange::Set(read.clone()), AioChange::Set(write)).unwrap();
+    assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0);
+    assert!(child.close().unwrap_err().is_would_block());
+    assert!(child.set_aio_fd_handler(AioChange::Set(read), AioChange::Keep).unwrap_err().is_closed());
+    child.set_aio_fd_handler(AioChange::Keep, AioChange::Closer(closer)).unwrap();
+    let calls = || counts.each_ref().map(|count| count.load(Ordering::SeqCst));
+    assert!(recorder.turn_until(LONG, || calls().iter().all(|calls| *calls > 0)).unwrap(), "all are told at once");
+    if !passes {
+        end(&child);
+    }
+    let due = || calls()[1..].iter().all(|calls| *calls > 1);
+    assert!(recorder.turn_until(LONG, due).unwrap(), "handlers that wait for the end of closing were not called");
+    assert_eq!(calls()[0], 1, "calls of who reads, of a channel that is closed");
+    assert_eq!(child.close().is_ok(), !passes);
+    assert!(recorder.handlers().is_empty(), "what is closed lets go of its handlers");
+    let refused = child.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
+    assert!(refused.unwrap_err().is_closed());
+}
+
+/// Each step is an event of its own, and there are more than a handler that calls nothing would be called for.
+#[test]
+fn a_close_of_many_steps_is_told_of_each_and_whoever_is_left_hears_of_it() {
+    watchdog::run("a_close_of_many_steps_is_told_of_each", || {
+        let child = Arc::new(child(LONG));
         child.set_blocking(false);
-        let recorder = Recorder::new();
-        let counts = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
-        let [read, write, closer] = counts.each_ref().map(|count| {
-            let count = Arc::clone(count);
-            AioHandler::new(recorder.clone(), move || {
-                count.fetch_add(1, Ordering::SeqCst);
+        assert!(child.close().unwrap_err().is_would_block());
+        let recorders = [Recorder::new(), Recorder::new()];
+        let calls = [Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0))];
+        let [first, second] = [0, 1].map(|at| {
+            let (child, calls) = (Arc::downgrade(&child), Arc::clone(&calls[at]));
+            AioHandler::new(recorders[at].clone(), move || {
+                calls.fetch_add(1, Ordering::SeqCst);
+                if let Some(child) = child.upgrade() {
+                    let _ = child.close();
+                }
             })
         });
-        child.set_aio_fd_handler(AioChange::Set(read.clone()), AioChange::Set(write)).unwrap();
-        assert_eq!(recorder.turn(Duration::ZERO).unwrap(), 0);
-        assert!(child.close().unwrap_err().is_would_block());
-        assert!(child.set_aio_fd_handler(AioChange::Set(read), AioChange::Keep).unwrap_err().is_closed());
-        child.set_aio_fd_handler(AioChange::Keep, AioChange::Closer(closer)).unwrap();
-        let calls = || counts.each_ref().map(|count| count.load(Ordering::SeqCst));
-        assert!(recorder.turn_until(LONG, || calls().iter().all(|calls| *calls > 0)).unwrap(), "all are told at once");
-        if !passes {
-            end(&child);
+        for closer in [&first, &second] {
+            drop(child.set_aio_fd_handler(AioChange::Keep, AioChange::Closer(closer.clone())).unwrap());
         }
-        let due = || calls()[1..].iter().all(|calls| *calls > 1);
-        assert!(recorder.turn_until(LONG, due).unwrap(), "handlers that wait for the end of closing were not called");
-        assert_eq!(calls()[0], 1, "calls of who reads, of a channel that is closed");
-        assert_eq!(child.close().is_ok(), !passes);
-        assert!(recorder.handlers().is_empty(), "what is closed lets go of its handlers");
-        let refused = child.set_aio_fd_handler(AioChange::Keep, AioChange::Keep);
-        assert!(refused.unwrap_err().is_closed());
-    }
+        drop(child.set_aio_fd_handler(AioChange::Keep, AioChange::Release(second)).unwrap());
+        while recorders[0].turn(Duration::ZERO).unwrap() > 0 {}
+        for step in 1..5 {
+            child.leaf().steps.store(1, Ordering::SeqCst);
+            let before = calls[0].load(Ordering::SeqCst);
+            end(&child);
+            let called = || calls[0].load(Ordering::SeqCst) > before;
+            assert!(recorders[0].turn_until(LONG, called).unwrap(), "step {step}");
+            while recorders[0].turn(Duration::ZERO).unwrap() > 0 {}
+        }
+        assert!(child.close().unwrap_err().is_would_block());
+        end(&child);
+        child.close().unwrap();
+        assert_eq!(calls[1].load(Ordering::SeqCst), 0, "calls of one that was released");
+    });
 }
 
 #[test]

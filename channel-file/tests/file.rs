@@ -182,7 +182,7 @@ fn what_is_no_file_is_refused_with_the_channel_that_is_for_it() {
 fn an_open_that_fails_names_the_path_and_the_cause() {
     let error = FileChannel::open("/nonexistent/file", OpenOptions::new().read(true)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io(std::io::ErrorKind::NotFound));
-    assert!(error.to_string().contains("/nonexistent/file: No such file"), "{error}");
+    assert!(format!("{error:#}").contains("/nonexistent/file: No such file"), "{error:#}");
     let folder = FileChannel::open("/", OpenOptions::new().read(true)).unwrap_err();
     for error in [error, folder] {
         let (text, kind) = (error.to_string(), error.kind().to_string());

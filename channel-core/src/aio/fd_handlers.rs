@@ -33,7 +33,33 @@ pub struct FdHandlers {
 }
 
 type Slot = Option<Arc<Registration<OnFd>>>;
-type Held = Vec<Arc<Registration<OnFd>>>;
+
+/// Those that lie beside the two, and those who wait for `close` to go on.
+#[derive(Debug, Default)]
+struct Held {
+    /// Those that are never called, and those of closers.
+    beside: Vec<Arc<Registration<OnFd>>>,
+    /// Who is called when closing can go on: the writer's handler, and those of closers.
+    closers: Vec<Weak<Registration<OnFd>>>,
+    /// What `close` waits for.
+    polled: Option<Interest>,
+    /// It is polled once for all of them, for a loop takes one handler for a descriptor: on that of the one added last.
+    bell: Slot,
+}
+
+impl Held {
+    fn hang_bell(&mut self) -> Result<()> {
+        take(&mut self.bell, &mut Removed::nothing());
+        let Some(last) = self.closers.iter().rev().find_map(Weak::upgrade) else { return Ok(()) };
+        let Some(polled) = self.polled.clone() else { return Ok(()) };
+        let closers = self.closers.clone();
+        let ring = move || closers.iter().filter_map(Weak::upgrade).for_each(|closer| closer.schedule());
+        let bell = Registration::on_fd(AioHandler::new(Arc::clone(last.context()), ring), Some(polled));
+        let hung = bell.callee().polled.settle();
+        self.bell = Some(bell);
+        hung
+    }
+}
 
 /// How long a handler is off its loop when its call met a shortage of the system's.
 const SHORTAGE: Duration = Duration::from_millis(10);
@@ -203,12 +229,20 @@ impl FdHandlers {
                 kept => {
                     match (kept, &closing) {
                         (AioChange::Closer(handler), Some((polled, by))) => {
-                            let new = self.hold(handler, polled.clone());
-                            done = done.and_then(|()| new.callee().polled.settle());
+                            let new = Registration::on_fd(handler, None);
+                            let mut held = self.held();
+                            held.beside.push(Arc::clone(&new));
+                            held.closers.push(Arc::downgrade(&new));
+                            held.polled.clone_from(polled);
+                            let hung = held.hang_bell();
+                            done = done.and(hung);
+                            drop(held);
                             new.close_by(*by);
                         }
                         // It learns of the end by that alone.
-                        (AioChange::Hold(handler) | AioChange::Closer(handler), _) => drop(self.hold(handler, None)),
+                        (AioChange::Hold(handler) | AioChange::Closer(handler), _) => {
+                            self.held().beside.push(Registration::on_fd(handler, None));
+                        }
                         _ => {}
                     }
                     if let Some(there) = slot.as_ref().filter(|_| is_called) {
@@ -329,11 +363,23 @@ impl FdHandlers {
     /// `close` waits, until `deadline` and for `polled`: who reads is told that it is over, and who writes called when closing can go on.
     pub(crate) fn begin_closing(&self, polled: Option<Interest>, deadline: Instant) {
         self.let_go(Direction::Read);
-        let there = self.lock(Direction::Write).clone();
-        if let Some(there) = there {
-            let on_loop = polled.map(|interest| OnLoop { registration: Arc::downgrade(&there), interest });
-            there.callee().polled.replace(on_loop);
-            there.close_by(deadline);
+        self.let_go(Direction::Write);
+        let writer = self.lock(Direction::Write).clone();
+        if let Some(writer) = writer {
+            let mut held = self.held();
+            held.closers.insert(0, Arc::downgrade(&writer));
+            held.polled = polled;
+            let _ = held.hang_bell(); // where its loop will not have it, the deadline is left
+            drop(held);
+            writer.close_by(deadline);
+        }
+    }
+
+    /// `close` was called, and waits still.
+    pub(crate) fn goes_on_closing(&self) {
+        let bell = self.held.get().and_then(|_| self.held().bell.clone());
+        if let Some(bell) = bell {
+            bell.change(Status::called);
         }
     }
 
@@ -345,23 +391,32 @@ impl FdHandlers {
             take(&mut self.lock(direction), &mut removed);
         }
         self.any.store(false, Ordering::Release);
-        self.let_go_of_held(|_| true, &mut removed);
+        if self.held.get().is_some() {
+            let held = std::mem::take(&mut *self.held()); // and let go of outside of the lock
+            let all = held.bell.into_iter().chain(held.beside);
+            all.for_each(|known| take(&mut Some(known), &mut removed));
+        }
     }
 
-    /// Lets go of those held for which `goes`, outside of the lock.
+    /// Lets go of those beside the two for which `goes`, outside of the lock.
     fn let_go_of_held(&self, goes: impl Fn(&Arc<Registration<OnFd>>) -> bool, removed: &mut Removed) {
-        let Some(held) = self.held.get() else { return };
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (gone, kept) = std::mem::take(&mut *held).into_iter().partition::<Held, _>(&goes);
-        *held = kept;
+        if self.held.get().is_none() {
+            return;
+        }
+        let mut held = self.held();
+        let (gone, kept) = std::mem::take(&mut held.beside).into_iter().partition::<Vec<_>, _>(&goes);
+        held.beside = kept;
+        let goes = |closer: &Weak<_>| gone.iter().any(|gone| Weak::ptr_eq(closer, &Arc::downgrade(gone)));
+        if held.closers.iter().any(goes) {
+            held.closers.retain(|closer| !goes(closer));
+            let _ = held.hang_bell(); // on the loop of another
+        }
         drop(held);
         gone.into_iter().for_each(|known| take(&mut Some(known), removed));
     }
 
-    fn hold(&self, handler: AioHandler, polled: Option<Interest>) -> Arc<Registration<OnFd>> {
-        let held = Registration::on_fd(handler, polled);
-        self.held.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&held));
-        held
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self, direction: Direction) -> MutexGuard<'_, Slot> {

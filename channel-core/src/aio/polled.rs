@@ -137,21 +137,6 @@ impl<P: Poll> Polled<P> {
         if polls { told } else { Ok(()) }
     }
 
-    /// Polls for something else, in a direction that is not over any more.
-    pub(super) fn replace(&self, what: Option<P>) {
-        let mut place = self.lock();
-        if let Some(old) = place.what.as_ref().filter(|_| place.is_on) {
-            let _ = old.poll(false);
-        }
-        place.is_on = false;
-        let old = std::mem::replace(&mut place.what, what);
-        let over = (Status::OVER | Status::LET_GO | Status::QUIET | Status::PAUSED).bits();
-        self.status.fetch_and(!over, Ordering::AcqRel);
-        drop(place);
-        drop(old);
-        let _ = self.settle(); // as for any change
-    }
-
     /// Whether there is nothing to poll.
     pub(super) fn is_always_due(&self) -> bool {
         self.lock().what.is_none()

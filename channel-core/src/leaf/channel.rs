@@ -246,6 +246,8 @@ impl<L: Leaf> LeafChannel<L> {
         if is_first {
             self.sleepers().wake(News::all()); // who reads or writes is told now
             self.handlers.begin_closing(self.leaf.polled(Direction::Write), by);
+        } else {
+            self.handlers.goes_on_closing();
         }
         result
     }
