@@ -88,7 +88,7 @@ fn a_fatal_alert_of_the_peer_is_a_refusal_that_names_it() {
     let alert = from_peer(&mut peer);
     let error = ours.receives(&alert).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("BadRecordMac"), "{error}");
+    assert!(format!("{error:#}").contains("BadRecordMac"), "{error}");
     assert_eq!(ours.writes(b"y").unwrap_err().kind(), ErrorKind::Refused);
     assert_eq!(ours.sends(), b"");
 }
