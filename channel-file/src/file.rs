@@ -21,7 +21,7 @@ use crate::failure::{access, adopt, io_error, wrong_type};
 ///
 /// # Position
 /// Reads and writes move one position, the open file's own, which duplicates of the descriptor share; a reader and a writer on the
-/// same channel share it too. [`seek`](Channel::seek) moves it. With `append(true)` every write goes to the end.
+/// same channel share it too. [`seek`](channel_core::Channel::seek) moves it. With `append(true)` every write goes to the end.
 ///
 /// # The end
 /// A read at the end of the file is 0. It is the end of what there is now: after a seek, or when the file grew, reads give

@@ -23,7 +23,7 @@ pub type PipeFds = (Option<OwnedFd>, Option<OwnedFd>);
 /// A channel over pipes or FIFOs: one to read from, one to write to, or only one of them.
 ///
 /// # Blocking
-/// It waits in poll(2), never in read(2) or write(2), so [`shutdown`](Channel::shutdown) wakes it. `O_NONBLOCK` stays as it is,
+/// It waits in poll(2), never in read(2) or write(2), so [`shutdown`](channel_core::Channel::shutdown) wakes it. `O_NONBLOCK` stays as it is,
 /// because whoever shares the pipe, such as a child at its standard input, would notice. Each attempt carries `RWF_NOWAIT`
 /// instead, which pipes know since Linux 6.4. Where the kernel lacks it, and for FIFOs of the file system, poll(2) is asked first;
 /// there another process that uses *the same end* at the same moment may take the bytes, or the room, in between, and the call

@@ -28,14 +28,14 @@ use crate::failure::Failure;
 /// which waits for answers.
 ///
 /// # Close and drop
-/// [`close`](Channel::close) shuts the connection down, which other holders of the same open socket notice; dropping closes
+/// [`close`](channel_core::Channel::close) shuts the connection down, which other holders of the same open socket notice; dropping closes
 /// our descriptor alone. What the kernel has taken it still sends, unless the connection is reset. That is what the kernel
 /// does to a TCP socket that is let go with input unread, and then our unsent bytes are gone (RFC 2525 §2.17); the peer of a
 /// unix socket gets them, but an error in place of the end.
 ///
 /// So `close` throws away what has arrived by then, up to 1 MiB, and a peer that has already said goodbye costs nothing.
 /// Bytes that arrive later still reset a TCP connection (RFC 1122 §4.2.2.13), and dropping throws nothing away. Where the peer
-/// must get everything, call [`close_write`](Channel::close_write) and read to the end before `close`. Through layers the end of the
+/// must get everything, call [`close_write`](channel_core::Channel::close_write) and read to the end before `close`. Through layers the end of the
 /// top one will do: closing that waits for the ends below [[S3]].
 #[doc = channel_core::promises!(S3)]
 #[derive(Debug)]
