@@ -12,6 +12,7 @@
 //! round.
 
 mod base;
+mod bounds;
 mod closers;
 mod closing;
 mod core;
@@ -35,7 +36,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use self::core::Core;
-use base::{Base, Bounds};
+use base::Base;
+use bounds::Bounds;
 use deciding::{Nature, rests};
 use engine::{Decoder, Encoder, Ending, Handshake};
 use handlers::Handlers;

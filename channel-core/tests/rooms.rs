@@ -80,3 +80,27 @@ fn tasks_and_watches_need_little_that_is_not_public() {
         used.iter().map(|name| &**name).filter(|name| *name != "tasks" && !public.contains(name)).collect();
     assert_eq!(private, PRIVATE);
 }
+
+/// The files of `layered`, each of which uses those in front of it alone.
+const LAYERED: [&str; 15] = [
+    "engine", "state", "bounds", "closers", "silence", "outbox", "deciding", "writing", "base", "reading", "handlers",
+    "core", "parts", "opening", "closing",
+];
+
+#[test]
+fn in_a_layer_the_arrows_go_one_way() {
+    let sources = sources();
+    let of_layered = sources.iter().filter_map(|(path, code)| Some((path.strip_prefix("layered").ok()?, code)));
+    let mut files = 0;
+    for (path, code) in of_layered {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let place = LAYERED.iter().position(|known| *known == name);
+        let place = place.unwrap_or_else(|| panic!("{name} has no place"));
+        let used = code.split("use super::").skip(1).filter_map(|item| item.split("::").next());
+        for used in used.filter(|used| !used.contains(';')) {
+            assert!(LAYERED[..place].contains(&used), "{name} uses {used}");
+        }
+        files += 1;
+    }
+    assert_eq!(files, LAYERED.len());
+}

@@ -3,8 +3,9 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::bounds::Bounds;
 use super::closers::Closing;
 use super::deciding::{Deadlines, Nature, is_silent};
 use super::engine::Encoder;
@@ -12,23 +13,7 @@ use super::outbox::Outbox;
 use super::state::{Facts, SharedFacts};
 use super::writing::{Outlet, Writer};
 use crate::limits::deadline_in;
-use crate::{Buffer, Channel, Error, ErrorKind, Limits, Mode, Name, ReadFlags, Result, WaitQueue};
-
-/// The limits that concern every layer; the others are its engine's.
-#[derive(Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) handshake: Duration,
-    pub(super) linger: Duration,
-    pub(super) queued_bytes: usize,
-    pub(super) input_bytes: usize,
-}
-
-impl Bounds {
-    pub(super) fn of(limits: &Limits) -> Self {
-        let &Limits { handshake, linger, queued_bytes, input_bytes, .. } = limits;
-        Self { handshake, linger, queued_bytes, input_bytes }
-    }
-}
+use crate::{Buffer, Channel, Error, ErrorKind, Mode, Name, ReadFlags, Result, WaitQueue};
 
 /// Pieces of 16 KiB that one attempt throws away: a peer that never stops sending gives other work a turn.
 pub(super) const MOST_PIECES: usize = 16;

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use super::base::Bounds;
+use super::bounds::Bounds;
 use super::engine::{Encoder, Source};
 use super::outbox::AfterPanic;
 use super::state::{Facts, SharedFacts};
