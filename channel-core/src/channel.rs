@@ -222,10 +222,11 @@ pub trait Channel: Debug + Send + Sync + 'static {
     /// As [`close`](Self::close).
     fn close_by(&self, deadline: Instant) -> Result<()>;
 
-    /// Moves the position of a seekable channel and returns the new one, in bytes from the start.
+    /// Moves the one position that reads and writes of a seekable channel share, and returns the new one, in bytes from the start [[P1]].
     ///
     /// # Errors
     /// [`Unsupported`](crate::ErrorKind::Unsupported) without [`Features::SEEKABLE`].
+    #[doc = channel_core::promises!(P1)]
     fn seek(&self, position: SeekFrom) -> Result<u64>;
 
     /// What must happen before `direction` can make progress? Does no I/O; never blocks; any thread may ask [[Q1]].
