@@ -9,7 +9,8 @@
 //! locked: they must not call the channel.
 //!
 //! ```
-//! # #[cfg(feature = "aws-lc-rs")] {
+//! # #[cfg(feature = "aws-lc-rs")]
+//! # fn example() -> Result<(), channel_tls::rustls_0_23::rustls::Error> {
 //! use std::sync::Arc;
 //!
 //! use channel_tls::rustls_0_23::{client_credentials, rustls};
@@ -21,7 +22,10 @@
 //!     .with_no_client_auth();
 //! let trusts_nobody = client_credentials(Arc::new(config));
 //! # drop(trusts_nobody);
-//! # Ok::<(), rustls::Error>(()) }.unwrap();
+//! # Ok(())
+//! # }
+//! # #[cfg(feature = "aws-lc-rs")]
+//! # example().unwrap();
 //! ```
 
 use std::sync::Arc;
