@@ -81,7 +81,7 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
         // Nothing is encoded that the channel below would refuse: the encoder could not take it back.
         let is_open = !inner.flush().is_err_and(|error| error.is_not_open());
         let mut facts = if is_open { Facts::OPEN } else { Facts::HELD };
-        facts.set(Facts::SHAKES_HANDS, matches!(ending, Ending::ClosingHandshake { .. }));
+        facts.set(Facts::SHAKES_HANDS, is_open && matches!(ending, Ending::ClosingHandshake { .. }));
         Self::new(layer, inner, reader, Some(encoder), ending, facts, limits)
     }
 

@@ -821,3 +821,12 @@ fn who_closes_on_a_loop_that_turns_does_not_need_one_that_does_not() {
         });
     }
 }
+
+#[test]
+fn who_closes_before_a_layer_opened_waits_for_no_end_of_the_peers() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let below: Layered<Plain, FullStop> =
+        Layered::with_handshake("patient", Box::new(near), Box::new(Patient), Limits::default()).unwrap();
+    let near = Layered::open("full stop", Box::new(below), Plain, FullStop, Limits::default()).unwrap();
+    near.close().unwrap();
+}

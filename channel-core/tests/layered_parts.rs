@@ -5,7 +5,7 @@ mod support;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use channel_core::engine::{Advance, Handshake};
+use channel_core::engine::{Advance, Decoded, Decoder, Handshake, Sink, Stopped};
 use channel_core::{
     AioChange, AioHandler, Buffer, Channel, ChannelExt, Error, ErrorKind, EventLoop, Layered, Limits, MemoryChannel,
     Result,
@@ -153,4 +153,84 @@ fn limits_and_handlers_that_run_keep_no_layer() {
             }
         });
     });
+}
+
+/// Units of a length and as many bytes.
+struct Units;
+
+impl Decoder for Units {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        let mut consumed = 0;
+        let stopped = loop {
+            let rest = &input[consumed..];
+            let Some(unit) = rest.first().and_then(|len| rest.get(1..=usize::from(*len))) else {
+                break Stopped::NeedInput;
+            };
+            if sink.is_full() {
+                break Stopped::SinkFull;
+            }
+            sink.put(unit);
+            consumed += 1 + unit.len();
+        };
+        Ok(Decoded { consumed, stopped, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn whole_units_that_have_come_are_decoded_before_the_decoder_goes() {
+    let (near, far) = MemoryChannel::pair().unwrap();
+    let near = Layered::open("units", Box::new(near), Units, Plain, Limits::default()).unwrap();
+    far.write_all(b"\x02ab\x03cde\x02fg\x05half").unwrap();
+    near.read_all(&mut [0; 2]).unwrap();
+    let parts = near.into_parts().unwrap();
+    assert_eq!((&parts.unread[..], &parts.undecoded[..]), (&b"cdefg"[..], &b"\x05half"[..]));
+}
+
+#[test]
+fn a_layer_that_lost_output_says_so_and_stays() {
+    let (near, far) = MemoryChannel::pair_with_capacity(4).unwrap();
+    let near = plain("plain", near);
+    near.set_blocking(false);
+    assert_eq!(near.write(b"12345678").unwrap(), 8);
+    far.close().unwrap();
+    let _ = near.read(&mut [0]); // which pushes, in vain
+    assert_eq!(near.into_parts().unwrap_err().error.kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_handler_that_cleared_itself_cannot_take_off_its_layer_either() {
+    watchdog::run("taken off behind a cleared handler", || {
+        let (near, far) = MemoryChannel::pair().unwrap();
+        let event_loop = EventLoop::new().unwrap();
+        let slot = Arc::new(Mutex::new(Some(plain("plain", near))));
+        let (tell, told) = mpsc::channel();
+        let inside = Arc::clone(&slot);
+        let takes = AioHandler::new(event_loop.handle(), move || {
+            let near = inside.lock().unwrap().take().unwrap();
+            near.set_aio_fd_handler(AioChange::Clear, AioChange::Keep).unwrap();
+            let refused = near.into_parts().unwrap_err();
+            tell.send(refused.error.kind()).unwrap();
+            *inside.lock().unwrap() = Some(refused.given);
+        });
+        let set = slot.lock().unwrap().as_ref().unwrap().set_aio_fd_handler(AioChange::Set(takes), AioChange::Keep);
+        set.unwrap();
+        far.write_all(b"x").unwrap();
+        event_loop.run_once(None).unwrap();
+        assert_eq!(told.recv().unwrap(), ErrorKind::WouldDeadlock);
+        slot.lock().unwrap().take().unwrap().into_parts().unwrap();
+    });
+}
+
+#[test]
+fn the_channel_below_gets_the_mode_and_the_timeouts() {
+    let (near, _far) = MemoryChannel::pair().unwrap();
+    let near = plain("plain", near);
+    near.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let inner = near.into_parts().unwrap().inner;
+    assert_eq!((inner.read_timeout(), inner.write_timeout()), (Some(Duration::from_millis(1)), None));
+    assert!(inner.read(&mut [0]).unwrap_err().is_timed_out(), "it waits");
 }

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use channel_core::engine::{Decoded, Decoder, Encoder, Sink, Source, Stopped};
 use channel_core::leaf::{Leaf, LeafChannel};
 use channel_core::{
-    AioChange, AioChannel, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop, Features, Interest,
-    Limits, ReadFlags, Result, WriteFlags,
+    AioChange, AioChannel, AioHandler, Buffer, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop, Features,
+    Interest, Layered, Limits, ReadFlags, Result, WriteFlags,
 };
 use channel_testkit::asleep::asleep;
 use channel_testkit::recording::Recorder;
@@ -208,5 +209,44 @@ fn tasks_wait_for_it() {
         for task in tasks {
             event_loop.block_on(task).unwrap().unwrap().unwrap();
         }
+    });
+}
+
+/// Passes bytes on as they are.
+struct Plain;
+
+impl Decoder for Plain {
+    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
+        sink.put(input);
+        Ok(Decoded { consumed: input.len(), stopped: Stopped::NeedInput, reply: false })
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Encoder for Plain {
+    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
+        while !source.is_empty() {
+            let chunk = source.chunk();
+            out.extend(chunk);
+            source.consume(chunk.len());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_task_that_closes_a_layer_over_it_goes_on_when_it_can() {
+    watchdog::run("a layer over a leaf that closes slowly", || {
+        let child = Arc::new(child(LONG));
+        let limits = Limits { linger: LONG, ..Limits::default() };
+        let over = Layered::open("plain", Box::new(Arc::clone(&child)), Plain, Plain, limits).unwrap();
+        let (over, event_loop) = (AioChannel::new(over), EventLoop::new().unwrap());
+        let closing = event_loop.spawn(async move { over.close().await });
+        while event_loop.run_once(Some(Duration::ZERO)).unwrap() > 0 {}
+        end(&child);
+        event_loop.block_on(closing).unwrap().unwrap().unwrap();
     });
 }

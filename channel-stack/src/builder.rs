@@ -138,8 +138,9 @@ macro_rules! stack {
             /// Does no I/O. [`Channel::handshake`] on what it returns opens every layer, the lowest first.
             ///
             /// # Errors
-            /// What a layer has against its options or `inner`, which comes back. Above a layer of your own it is the stack up to
-            /// that which does: only you could take it off.
+            /// What a layer has against its options or `inner`, which comes back; untouched where it is the lowest layer, and else as a
+            /// layer's [`into_parts`](channel_core::Layered::into_parts) leaves it. Above a layer of your own it is the stack up to that which
+            /// comes back: only you could take it off.
             pub fn over(&self, inner: Box<dyn Channel>) -> Result<Box<dyn Channel>, OverError> {
                 self.0.over(inner)
             }

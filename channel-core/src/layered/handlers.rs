@@ -1,5 +1,6 @@
 //! Handlers set on a layer: forwarded down, and scheduled for what the layer itself holds.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -199,10 +200,13 @@ impl Handlers {
         removed
     }
 
-    /// Whether this is called inside a call of one of the handlers.
+    /// Whether this is called inside a call of one of the handlers, one among them that was cleared or replaced since.
     pub(super) fn is_called_here(&self) -> bool {
+        let us = std::ptr::from_ref(self).addr();
         let slots = self.lock();
-        slots.read.iter().chain(&slots.write).chain(&slots.closers).any(|registration| registration.is_running_here())
+        let mut registrations = slots.read.iter().chain(&slots.write).chain(&slots.closers);
+        registrations.any(|registration| registration.is_running_here())
+            || INSIDE.with_borrow(|inside| inside.contains(&us))
     }
 
     /// Whether anybody set a handler.
@@ -213,6 +217,7 @@ impl Handlers {
     /// Runs the handler of `direction` now, on the thread of its loop.
     pub(super) fn run(&self, direction: Direction, inner: &dyn Channel) {
         let Some(registration) = self.registration(direction) else { return };
+        let _inside = Inside::enter(self);
         if self.silence.run(direction, || registration.run()) {
             count_as_call(inner);
         }
@@ -299,8 +304,15 @@ impl Handlers {
         let Some(registration) = slots.driver() else { return };
         let context = Arc::clone(registration.context());
         let handler = AioHandler { context, callback: event(Direction::Write) };
-        // Without it the bytes leave with the next call, as they do without any handler.
-        slots.pushes = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Set(handler)).is_ok();
+        let set = inner.set_aio_fd_handler(AioChange::Keep, AioChange::Set(handler.clone()));
+        // Where the inner channel is closing itself, whoever waits for that is one who closes. Without it the bytes leave with the next
+        // call, as they do without any handler.
+        slots.pushes = match set {
+            Err(error) if error.is_closed() => {
+                inner.set_aio_fd_handler(AioChange::Keep, AioChange::Closer(handler)).is_ok()
+            }
+            set => set.is_ok(),
+        };
     }
 
     /// Makes the inner channel tell us when it can be read, for those who wait for the end below.
@@ -366,6 +378,27 @@ impl Handlers {
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+thread_local! {
+    /// The layers whose handlers this thread is inside of, by their handlers' place in memory.
+    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// This thread is inside a call of a handler of a layer, until this is dropped.
+struct Inside;
+
+impl Inside {
+    fn enter(handlers: &Handlers) -> Self {
+        INSIDE.with_borrow_mut(|inside| inside.push(std::ptr::from_ref(handlers).addr()));
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.with_borrow_mut(Vec::pop);
     }
 }
 

@@ -123,7 +123,6 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
             base.writing(|writer| writer.install(encoder));
             base.facts.set(Facts::HELD, !self.input.is_empty());
             self.input.shrink(FEW);
-            base.facts.set(Facts::SHAKES_HANDS, matches!(base.nature.ending, Ending::ClosingHandshake { .. }));
             opens(base);
             base.post_replies(); // as far as they go now
         }
@@ -175,5 +174,6 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
 fn opens<E: Encoder>(base: &Base<E>) {
     base.mode.begin(Direction::Read);
     base.mode.begin(Direction::Write);
+    base.facts.set(Facts::SHAKES_HANDS, matches!(base.nature.ending, Ending::ClosingHandshake { .. }));
     base.facts.set(Facts::OPEN, true);
 }

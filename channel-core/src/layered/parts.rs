@@ -7,7 +7,7 @@ use super::Layered;
 use super::core::Core;
 use super::engine::{Decoder, Encoder};
 use super::state::Facts;
-use crate::{Channel, ErrorKind, GivenBack, Result};
+use crate::{Channel, Direction, ErrorKind, GivenBack, Result};
 
 /// What a layer was made of; made by [`Layered::into_parts`].
 #[derive(Debug)]
@@ -18,22 +18,24 @@ pub struct Parts {
     /// Plaintext that nobody has read.
     pub unread: Vec<u8>,
     /// Bytes of the channel below behind that, which the decoder did not take: those behind the end of the stream are the next protocol's, others
-    /// are a part of a unit.
+    /// are a part of a unit. What had come was decoded as far as it goes.
     pub undecoded: Vec<u8>,
 }
 
 impl<D: Decoder, E: Encoder> Layered<D, E> {
     /// Takes the layer off: gives back the channel below, and what the layer had read ahead of its callers. Nothing is sent, and what
-    /// [`close_write`](Channel::close_write) has ended below stays ended.
+    /// [`close_write`](Channel::close_write) has ended below stays ended. The channel below has the mode and the timeouts of the layer from now
+    /// on; a socket takes no descriptors on reads that do not ask, as since it was taken over ([`Channel::take_over`]).
     ///
     /// Handlers, watches and tasks of the layer go; a call of a handler that is under way on another thread is waited for.
     ///
     /// # Errors
     /// The layer comes back as it was. [`InvalidInput`](ErrorKind::InvalidInput) while output has not gone or is gathered by a cork (call
     /// [`flush`](Channel::flush) first), and in the middle of the handshake, which has sent or taken bytes by then;
-    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) inside a call of one of its handlers; [`Closed`](ErrorKind::Closed).
+    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) inside a call of one of its handlers; [`Closed`](ErrorKind::Closed); what output that was
+    /// taken was lost to.
     pub fn into_parts(self) -> Result<Parts, GivenBack<Self>> {
-        if let Err(error) = self.core.check_parting() {
+        if let Err(error) = self.core.change(|| self.core.check_parting()) {
             return Err(GivenBack::new(self, error));
         }
         let mut core = Arc::clone(&self.core);
@@ -49,6 +51,15 @@ impl<D: Decoder, E: Encoder> Layered<D, E> {
             thread::yield_now();
         };
         let Core { base, reader, .. } = core;
+        base.inner.set_blocking(base.mode.is_blocking());
+        for direction in [Direction::Read, Direction::Write] {
+            let timeout = base.mode.timeout(direction);
+            // One that was set here is none that anybody refuses.
+            let _ = match direction {
+                Direction::Read => base.inner.set_read_timeout(timeout),
+                Direction::Write => base.inner.set_write_timeout(timeout),
+            };
+        }
         let (unread, undecoded) = match reader.into_inner() {
             Ok(reader) => reader.into_left(),
             Err(_) => Default::default(), // what a panic left is of no use
@@ -75,6 +86,8 @@ impl<D: Decoder, E: Encoder> Core<D, E> {
             let detail = "its handshake is under way: let it complete, or close the channel";
             return if untouched { Ok(()) } else { Err(self.error(ErrorKind::InvalidInput, OPERATION, detail)) };
         }
+        self.reading()?.decode_all(self); // which may leave replies
+        self.writing(|writer| writer.check_lost()).map_err(|error| self.annotate(error, OPERATION))?;
         if self.writing(|writer| writer.holds()) {
             let detail = "output has not gone, or is gathered by a cork: flush first";
             return Err(self.error(ErrorKind::InvalidInput, OPERATION, detail));

@@ -319,6 +319,32 @@ impl<D: Decoder, E: Encoder> Reader<D, E> {
         self.heard
     }
 
+    /// Decodes all that has come, as far as it goes, into what is held.
+    pub(super) fn decode_all(&mut self, base: &Base<E>) {
+        let mut held = std::mem::take(&mut self.held);
+        loop {
+            let before = (self.input.len(), held.len());
+            if !self.more || self.end.is_some() {
+                break;
+            }
+            let mut take = |bytes: &[u8]| {
+                held.extend(bytes);
+                bytes.len()
+            };
+            let mut space = Buffer::new();
+            let mut sink = Sink::lend(&mut take, &mut space);
+            self.decode(base, &mut sink);
+            sink.drain_held();
+            if before == (self.input.len(), held.len()) {
+                break; // a decoder that goes nowhere
+            }
+        }
+        self.held = held;
+        base.facts.set(Facts::HELD, !self.held.is_empty() || self.more || self.end.is_some());
+        base.facts.set(Facts::ENDED, matches!(self.end, Some(End::Clean)));
+        base.facts.set(Facts::READ_DONE, self.end.is_some());
+    }
+
     /// What is left: plaintext, and what was not decoded.
     pub(super) fn into_left(self) -> (Vec<u8>, Vec<u8>) {
         (self.held.as_slice().to_vec(), self.input.as_slice().to_vec())

@@ -115,6 +115,14 @@ impl<E: Encoder> Writer<E> {
         !self.out.is_empty() || !self.plain.is_empty()
     }
 
+    /// What is known to be lost of output that was taken, which no call may have told yet.
+    pub(super) fn check_lost(&self) -> Result<()> {
+        match &self.refusal {
+            Some(error) if self.lost => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the inner channel got nothing of us.
     pub(super) fn sent_nothing(&self) -> bool {
         self.sent == 0
