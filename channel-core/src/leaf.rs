@@ -56,7 +56,7 @@ mod vectored;
 use std::fmt::Debug;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use crate::aio::FdHandlers;
 pub use crate::blocking::Mode;
@@ -64,7 +64,7 @@ pub use crate::name::Name;
 pub use channel::LeafChannel;
 pub use counted::CountedFd;
 
-use crate::{Direction, Error, ErrorKind, Features, Interest, ReadFlags, Result, Shutdown, WriteFlags};
+use crate::{Direction, Error, ErrorKind, Features, Interest, Limits, ReadFlags, Result, Shutdown, WriteFlags};
 
 /// What [`LeafChannel`] makes a channel of.
 ///
@@ -153,6 +153,12 @@ pub trait Leaf: Debug + Send + Sync + 'static {
     /// [`Error::WOULD_BLOCK`]; anything else is what closing came to, as is [`TimedOut`](ErrorKind::TimedOut) where this says would-block
     /// behind `deadline`.
     fn close(&self, deadline: Instant) -> Result<()>;
+
+    /// How long [`close`](Self::close) may take where the caller gives no deadline; the default is that of
+    /// [`Limits::default`](crate::Limits::default).
+    fn linger(&self) -> Duration {
+        Limits::default().linger
+    }
 
     /// See [`Channel::flush`](crate::Channel::flush). Never would-block, for nothing is held.
     ///

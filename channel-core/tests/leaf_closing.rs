@@ -21,6 +21,7 @@ use rustix::event::{EventfdFlags, eventfd};
 /// It takes nothing, gives nothing, and ends when it is told to.
 #[derive(Debug)]
 struct Child {
+    linger: Duration,
     silent: Arc<OwnedFd>,
     ended: Arc<OwnedFd>,
     closes: AtomicUsize,
@@ -37,8 +38,9 @@ fn end(child: &LeafChannel<Child>) {
 }
 
 fn child(linger: Duration) -> LeafChannel<Child> {
-    let child = Child { silent: event(), ended: event(), closes: AtomicUsize::new(0), steps: AtomicUsize::new(0) };
-    LeafChannel::with_limits(child, &Limits { linger, ..Limits::default() })
+    let child =
+        Child { linger, silent: event(), ended: event(), closes: AtomicUsize::new(0), steps: AtomicUsize::new(0) };
+    LeafChannel::new(child)
 }
 
 const LONG: Duration = Duration::from_secs(1000);
@@ -69,6 +71,10 @@ impl Leaf for Child {
         let closes = self.closes.load(Ordering::SeqCst) > 0 && direction == Direction::Write;
         let fd = if closes { &self.ended } else { &self.silent };
         Some(Interest { fd: Arc::clone(fd), direction: Direction::Read })
+    }
+
+    fn linger(&self) -> Duration {
+        self.linger
     }
 
     fn close(&self, deadline: Instant) -> Result<()> {

@@ -59,7 +59,7 @@ impl SocketChannel {
             received: Received::keeping(limits.kept_descriptors),
             failure: Failure::default(),
         };
-        Self(LeafChannel::with_limits(socket, limits))
+        Self(LeafChannel::new(socket))
     }
 
     /// Our address, as it was when the channel was made.

@@ -1,5 +1,6 @@
 //! The public face: a TLS session over another channel, as a channel.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +13,7 @@ use crate::credentials::{ClientCredentials, ServerCredentials};
 use crate::engine::{TlsDecoder, TlsEncoder};
 use crate::fault::LAYER;
 use crate::handshake::{Facts, TlsHandshake};
-use crate::parameters::ProtocolVersion;
+use crate::parameters::{ProtocolVersion, suite_name};
 
 /// A TLS session over another channel.
 ///
@@ -132,8 +133,8 @@ impl TlsChannel {
     /// its number there as `0x1301`, where a provider of your own has one that rustls cannot name; `None` before the
     /// handshake has completed.
     #[must_use]
-    pub fn cipher_suite(&self) -> Option<&str> {
-        Some(&self.facts.get()?.suite)
+    pub fn cipher_suite(&self) -> Option<Cow<'static, str>> {
+        Some(suite_name(self.facts.get()?.suite))
     }
 
     /// The application protocol agreed on (ALPN, RFC 7301); `None` without one, and before the handshake has completed.
@@ -161,7 +162,7 @@ channel_core::forward_channel!(TlsChannel => |self| &self.layered;
     fn describe_layer(&self) -> String {
         match self.facts.get() {
             None => format!("tls {} (not open)", self.role),
-            Some(facts) => format!("tls {} {} {}", self.role, facts.version, facts.suite),
+            Some(facts) => format!("tls {} {} {}", self.role, facts.version, suite_name(facts.suite)),
         }
     }
 );

@@ -1,6 +1,5 @@
 //! The time before data: from the first hello to an open session, and what is known then.
 
-use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use channel_core::engine::{Advance, Ending, Handshake};
@@ -8,12 +7,12 @@ use channel_core::{Buffer, Error, ErrorKind, Result};
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::engine::{ENDING, Shared, TlsDecoder, TlsEncoder, split};
 use crate::fault;
-use crate::parameters::{ProtocolVersion, suite_name};
+use crate::parameters::ProtocolVersion;
 use crate::session::{Connection, Session, is_close_notify, record_len};
 
 /// What the handshake agreed on; published once, when it is complete.
@@ -21,7 +20,7 @@ use crate::session::{Connection, Session, is_close_notify, record_len};
 pub(crate) struct Facts {
     pub(crate) version: ProtocolVersion,
     /// Its name.
-    pub(crate) suite: Cow<'static, str>,
+    pub(crate) suite: CipherSuite,
     pub(crate) alpn: Option<Box<[u8]>>,
     pub(crate) server_name: Option<Box<str>>,
     session: Shared,
@@ -84,7 +83,7 @@ impl TlsHandshake {
         // Only this handshake publishes, and it completes once.
         let _ = self.facts.set(Facts {
             version,
-            suite: suite_name(suite.suite()),
+            suite: suite.suite(),
             alpn,
             server_name: self.server_name.get().map(|name| Box::from(&**name)),
             session,

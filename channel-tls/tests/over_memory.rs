@@ -143,7 +143,7 @@ fn the_description_and_the_facts_are_there_once_it_is_open() {
     assert_eq!(far.server_name(), Some(NAME));
     assert_eq!(near.peer_certificates().unwrap().len(), 1);
     assert_eq!(near.protocol_version(), Some(ProtocolVersion::Tls1_3));
-    assert_eq!(near.cipher_suite(), Some("TLS_AES_256_GCM_SHA384"));
+    assert_eq!(near.cipher_suite().as_deref(), Some("TLS_AES_256_GCM_SHA384"));
 }
 
 #[test]

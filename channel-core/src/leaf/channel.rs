@@ -14,8 +14,8 @@ use super::{FdHandlers, Leaf};
 use crate::limits::deadline_in;
 use crate::refusal::{check, needed_to_read, needed_to_write};
 use crate::{
-    AioChange, Channel, Direction, Error, ErrorKind, Features, Interests, Limits, Mode, Name, News, ReadFlags,
-    Readiness, Removed, Result, Shutdown, WaitQueue, WriteFlags,
+    AioChange, Channel, Direction, Error, ErrorKind, Features, Interests, Mode, Name, News, ReadFlags, Readiness,
+    Removed, Result, Shutdown, WaitQueue, WriteFlags,
 };
 
 /// A channel made of a [`Leaf`].
@@ -31,7 +31,6 @@ pub struct LeafChannel<L> {
     /// Who sleeps until a direction can go on, whose end no descriptor shows. Made for the first who asks.
     sleepers: OnceLock<WaitQueue>,
     handlers: FdHandlers,
-    linger: Duration,
     closing: OnceLock<Box<Closing>>, // once in a channel's life
 }
 
@@ -75,15 +74,9 @@ struct Progress {
 }
 
 impl<L: Leaf> LeafChannel<L> {
-    /// A channel made of `leaf`, with the linger of [`Limits::default`] for one whose `close` waits.
+    /// A channel made of `leaf`.
     #[must_use]
     pub fn new(leaf: L) -> Self {
-        Self::with_limits(leaf, &Limits::default())
-    }
-
-    /// A channel made of `leaf`, with the linger of `limits`.
-    #[must_use]
-    pub fn with_limits(leaf: L, limits: &Limits) -> Self {
         Self {
             leaf,
             name: Name::default(),
@@ -91,7 +84,6 @@ impl<L: Leaf> LeafChannel<L> {
             over: AtomicU8::new(0),
             sleepers: OnceLock::new(),
             handlers: FdHandlers::default(),
-            linger: limits.linger,
             closing: OnceLock::new(),
         }
     }
@@ -410,7 +402,7 @@ impl<L: Leaf> Channel for LeafChannel<L> {
     }
 
     fn close(&self) -> Result<()> {
-        self.close_as_told(deadline_in(self.linger))
+        self.close_as_told(deadline_in(self.leaf.linger()))
     }
 
     fn close_by(&self, deadline: Instant) -> Result<()> {

@@ -127,7 +127,7 @@ fn the_facts_are_those_both_sides_agreed_on() {
     while carry(&mut client, &mut server, 4096) | carry(&mut server, &mut client, 4096) {}
     for facts in [client.facts.get().unwrap(), server.facts.get().unwrap()] {
         assert_eq!(facts.version, ProtocolVersion::Tls1_3);
-        assert_eq!(facts.suite, "TLS_AES_128_GCM_SHA256");
+        assert_eq!(facts.suite, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
         assert_eq!(facts.alpn.as_deref(), Some(&b"vnc"[..]));
     }
     assert_eq!(client.facts.get().unwrap().peer_certificates().len(), 1);
