@@ -1,5 +1,7 @@
 //! A leaf whose `close` has to wait, as that of a child process does which has yet to end.
 
+mod support;
+
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -7,16 +9,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use channel_core::engine::{Decoded, Decoder, Encoder, Sink, Source, Stopped};
 use channel_core::leaf::{Leaf, LeafChannel};
 use channel_core::{
-    AioChange, AioChannel, AioHandler, Buffer, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop, Features,
-    Interest, Layered, Limits, ReadFlags, Result, WriteFlags,
+    AioChange, AioChannel, AioHandler, Channel, ChannelExt, Direction, Error, ErrorKind, EventLoop, Features, Interest,
+    Layered, Limits, ReadFlags, Result, WriteFlags,
 };
 use channel_testkit::asleep::asleep;
 use channel_testkit::recording::Recorder;
 use channel_testkit::watchdog;
 use rustix::event::{EventfdFlags, eventfd};
+use support::Plain;
 
 /// It takes nothing, gives nothing, and ends when it is told to.
 #[derive(Debug)]
@@ -216,31 +218,6 @@ fn tasks_wait_for_it() {
             event_loop.block_on(task).unwrap().unwrap().unwrap();
         }
     });
-}
-
-/// Passes bytes on as they are.
-struct Plain;
-
-impl Decoder for Plain {
-    fn decode(&mut self, input: &mut [u8], sink: &mut Sink<'_, '_>) -> Result<Decoded> {
-        sink.put(input);
-        Ok(Decoded { consumed: input.len(), stopped: Stopped::NeedInput, reply: false })
-    }
-
-    fn end(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Encoder for Plain {
-    fn encode(&mut self, source: &mut Source<'_, '_>, out: &mut Buffer) -> Result<()> {
-        while !source.is_empty() {
-            let chunk = source.chunk();
-            out.extend(chunk);
-            source.consume(chunk.len());
-        }
-        Ok(())
-    }
 }
 
 #[test]

@@ -413,14 +413,23 @@ mod tests {
     use super::*;
     use crate::{EventLoop, MemoryChannel};
 
+    fn event(_: Direction) -> Event {
+        Arc::new(|| {})
+    }
+
+    /// A loop, and handlers over `inner` with one that reads on it.
+    fn read_by_a_handler(inner: &MemoryChannel) -> (EventLoop, Handlers) {
+        let (event_loop, handlers) = (EventLoop::new().unwrap(), Handlers::default());
+        let read = AioChange::Set(AioHandler::new(event_loop.handle(), || ()));
+        handlers.change("layer", inner, [read, AioChange::Keep], event, |_| false, false).unwrap();
+        (event_loop, handlers)
+    }
+
     #[test]
     fn what_became_wanted_meanwhile_keeps_what_will_call_for_it() {
         let (inner, _far) = MemoryChannel::pair().unwrap();
-        let event_loop = EventLoop::new().unwrap();
+        let (event_loop, handlers) = read_by_a_handler(&inner);
         let polled = || format!("{event_loop:?}");
-        let (handlers, event) = (Handlers::default(), |_| -> Event { Arc::new(|| {}) });
-        let read = AioChange::Set(AioHandler::new(event_loop.handle(), || ()));
-        handlers.change("layer", &inner, [read, AioChange::Keep], event, |_| false, false).unwrap();
         // Whoever found that reading rests asks for this, and by now somebody closes.
         handlers.disarm_read(&inner, || true);
         assert!(polled().contains("descriptors: 1"), "{}", polled());
@@ -431,11 +440,8 @@ mod tests {
     #[test]
     fn what_became_unsent_meanwhile_keeps_what_will_push_it() {
         let (inner, _far) = MemoryChannel::pair().unwrap();
-        let event_loop = EventLoop::new().unwrap();
+        let (event_loop, handlers) = read_by_a_handler(&inner);
         let polled = || format!("{event_loop:?}");
-        let (handlers, event) = (Handlers::default(), |_| -> Event { Arc::new(|| {}) });
-        let read = AioChange::Set(AioHandler::new(event_loop.handle(), || ()));
-        handlers.change("layer", &inner, [read, AioChange::Keep], event, |_| false, false).unwrap();
         handlers.arm_push(&inner, event);
         assert!(polled().contains("descriptors: 2"), "{}", polled());
         // Whoever found nothing unsent asks for this, and by now somebody has left something.
